@@ -1,0 +1,67 @@
+// Reads the clocks and counters that measure.hpp promises.
+#include "measure.hpp"
+
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+
+namespace bench {
+namespace {
+
+double nanoseconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_usec) * 1e3;
+}
+
+}  // namespace
+
+void pin_to_core(int core) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(static_cast<unsigned>(core), &cores);
+  if (sched_setaffinity(0, sizeof cores, &cores) != 0) {
+    std::fprintf(stderr, "cannot run on core %d alone (%s): figures will be less steady\n", core, std::strerror(errno));
+  }
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) fail_with_errno("getrlimit");
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) fail_with_errno("setrlimit");
+}
+
+std::int64_t now_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
+
+double cpu_ns() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
+}
+
+double memory_bytes() {
+  std::ifstream status("/proc/self/status");
+  double kibibytes = 0;
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:") || line.starts_with("VmPTE:")) kibibytes += std::atof(line.c_str() + 6);
+  }
+  return kibibytes * 1024;
+}
+
+void fail(const std::string& sentence) {
+  std::fprintf(stderr, "%s\n", sentence.c_str());
+  std::_Exit(1);
+}
+
+void fail_with_errno(const std::string& what) { fail(what + ": " + std::strerror(errno)); }
+
+}  // namespace bench

@@ -1,0 +1,279 @@
+// Channels: values handed from thread to thread, buffered or not.
+//
+// After C. A. R. Hoare, "Communicating Sequential Processes", CACM 21(8), 1978; close as in Go.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "weft/detail/park.hpp"
+#include "weft/error.hpp"
+
+namespace weft {
+
+/// Thrown by `send` on a closed channel.
+class channel_closed : public std::system_error {
+ public:
+  channel_closed();
+};
+
+/// Passes values of type T between the threads of one scheduler; many senders, many receivers, first come first served.
+///
+/// `channel<T>(n)` buffers up to n values; `channel<T>()` has no buffer: a send waits until a receiver has taken its value.
+/// `close` ends it: senders get `channel_closed`, receivers first drain what is there, then get an empty optional.
+/// Destroying a channel on which threads wait is an error that ends the program.
+template <class T>
+class channel {
+  static_assert(std::is_object_v<T> && std::is_move_constructible_v<T>, "weft::channel: T must be a movable object type");
+
+ public:
+  /// @param capacity values that fit before `send` waits; memory for them is taken here.
+  explicit channel(std::size_t capacity = 0)
+      : capacity_(capacity), buffer_(capacity == 0 ? nullptr : std::allocator<T>{}.allocate(capacity)) {}
+  channel(const channel&) = delete;
+  channel& operator=(const channel&) = delete;
+  ~channel();
+
+  /// Hands over `value`; waits while the buffer is full (unbuffered: until a receiver came).
+  /// @throws channel_closed (the value is lost), weft::cancelled (nobody got the value), operation_not_permitted off a
+  ///         weft thread; what moving a T throws (no other value is lost).
+  void send(T value) {
+    if (send_until(value, never) != outcome::sent) throw channel_closed();
+  }
+  /// Sends if that needs no waiting. `value` is moved from only when it returns true.
+  /// @throws channel_closed
+  [[nodiscard]] bool try_send(T& value) { return try_send_now(value); }
+  [[nodiscard]] bool try_send(T&& value) { return try_send_now(value); }
+
+  /// Sends, waiting at most until the deadline. `value` is moved from only when it returns true.
+  /// @throws channel_closed, weft::cancelled
+  [[nodiscard]] bool try_send_until(T& value, time_point deadline);
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_send_for(T& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return try_send_until(value, detail::deadline_after(timeout));
+  }
+
+  /// Takes the next value; waits for one. Empty when the channel is closed and drained.
+  /// @throws weft::cancelled; operation_not_permitted off a weft thread; what moving a T throws.
+  std::optional<T> receive() { return receive_until(never); }
+  /// Takes the next value if there is one now; empty otherwise (ask `closed()` to tell why).
+  [[nodiscard]] std::optional<T> try_receive();
+  /// Takes the next value, waiting at most until the deadline; empty when closed and drained, or when the time came.
+  [[nodiscard]] std::optional<T> receive_until(time_point deadline);
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return receive_until(detail::deadline_after(timeout));
+  }
+
+  /// Ends the channel: waiting senders get `channel_closed`, waiting receivers an empty optional. Idempotent.
+  void close() noexcept;
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
+
+  [[nodiscard]] std::size_t size() const noexcept { return count_; }          ///< values in the buffer now
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }   ///< 0: unbuffered
+
+  /// `for (T& value : channel)` receives until the channel is closed and drained.
+  class iterator {
+   public:
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+    using iterator_category = std::input_iterator_tag;
+    explicit iterator(channel& from) : from_(&from), value_(from.receive()) {}
+    [[nodiscard]] T& operator*() const noexcept { return *value_; }
+    iterator& operator++() {
+      std::optional<T> next = from_->receive();
+      value_.reset();
+      if (next.has_value()) value_.emplace(std::move(*next));
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& i, std::default_sentinel_t) noexcept { return !i.value_.has_value(); }
+
+   private:
+    channel* from_;
+    mutable std::optional<T> value_;
+  };
+  [[nodiscard]] iterator begin() { return iterator(*this); }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+ private:
+  // A waiting receiver's slot is a std::optional<T>*, a waiting sender's a T*. After the wait the sender's slot is null
+  // when the value was taken, and a receiver's optional is filled; neither is the case when the channel was closed.
+  // Invariant: receivers wait only while the buffer is empty and no sender waits; senders only while it is full.
+  using slot = std::optional<T>;
+
+  enum class outcome : std::uint8_t { sent, late, closed };
+  outcome send_until(T& value, time_point deadline);
+  bool try_send_now(T& value);
+  outcome wait_for_room(T& value, time_point deadline);
+  void wait_for_value(slot& out, time_point deadline);
+  bool hand_to_receiver(T& value);
+  void push(T& value);
+  bool take_now(slot& out);
+  void refill_from_sender() noexcept;
+  static void check_thread(const char* call) {
+    if (detail::current_thread() == nullptr) [[unlikely]] detail::throw_off_weft(call);
+  }
+
+  std::size_t capacity_;
+  T* buffer_;
+  std::size_t head_ = 0;
+  std::size_t count_ = 0;
+  bool closed_ = false;
+  detail::wait_queue receivers_;
+  detail::wait_queue senders_;
+};
+
+namespace detail {
+[[noreturn]] void channel_destroyed_in_use() noexcept;
+[[noreturn]] void throw_channel_closed();
+}  // namespace detail
+
+template <class T>
+channel<T>::~channel() {
+  if (!receivers_.empty() || !senders_.empty()) [[unlikely]] detail::channel_destroyed_in_use();
+  for (; count_ > 0; --count_) {
+    std::destroy_at(buffer_ + head_);
+    head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
+  }
+  if (buffer_ != nullptr) std::allocator<T>{}.deallocate(buffer_, capacity_);
+}
+
+template <class T>
+bool channel<T>::hand_to_receiver(T& value) {
+  detail::waiter* const w = receivers_.front();
+  if (w == nullptr) return false;
+  static_cast<slot*>(w->slot)->emplace(std::move(value));  // may throw: the receiver still waits then
+  receivers_.remove(*w);
+  detail::grant(*w);
+  return true;
+}
+
+template <class T>
+void channel<T>::push(T& value) {
+  std::size_t at = head_ + count_;
+  if (at >= capacity_) at -= capacity_;
+  std::construct_at(buffer_ + at, std::move(value));
+  ++count_;
+}
+
+// A place in the buffer became free: the longest waiting sender's value moves in. A move that throws leaves value and sender
+// where they are; the next receiver tries again.
+template <class T>
+void channel<T>::refill_from_sender() noexcept {
+  detail::waiter* const w = senders_.front();
+  if (w == nullptr) return;
+  try {
+    push(*static_cast<T*>(w->slot));
+  } catch (...) {
+    return;
+  }
+  w->slot = nullptr;
+  senders_.remove(*w);
+  detail::grant(*w);
+}
+
+// Fills `out` with the next value if there is one. A move that throws leaves the value where it is.
+template <class T>
+bool channel<T>::take_now(slot& out) {
+  if (count_ > 0) {
+    out.emplace(std::move(buffer_[head_]));
+    std::destroy_at(buffer_ + head_);
+    head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
+    --count_;
+    refill_from_sender();
+    return true;
+  }
+  detail::waiter* const w = senders_.front();
+  if (w == nullptr) return false;
+  out.emplace(std::move(*static_cast<T*>(w->slot)));
+  w->slot = nullptr;
+  senders_.remove(*w);
+  detail::grant(*w);
+  return true;
+}
+
+template <class T>
+bool channel<T>::try_send_now(T& value) {
+  check_thread("channel::try_send");
+  if (closed_) [[unlikely]] detail::throw_channel_closed();
+  if (hand_to_receiver(value)) return true;
+  if (count_ == capacity_) return false;
+  push(value);
+  return true;
+}
+
+template <class T>
+typename channel<T>::outcome channel<T>::send_until(T& value, time_point deadline) {
+  check_thread("channel::send");
+  if (closed_) [[unlikely]] return outcome::closed;
+  if (hand_to_receiver(value)) return outcome::sent;
+  if (count_ < capacity_) {
+    push(value);
+    return outcome::sent;
+  }
+  return wait_for_room(value, deadline);
+}
+
+// Inlined into what calls them: every return on the way back from a wait is a misprediction (docs/decisions.md, 1).
+template <class T>
+[[gnu::always_inline]] inline typename channel<T>::outcome channel<T>::wait_for_room(T& value, time_point deadline) {
+  detail::waiter self;
+  self.what = "channel send";
+  self.object = this;
+  self.slot = &value;
+  if (detail::park(senders_, self, deadline) == detail::wake_reason::cancelled) detail::throw_cancelled();
+  if (self.slot == nullptr) return outcome::sent;
+  return self.reason == detail::wake_reason::timed_out ? outcome::late : outcome::closed;  // the channel may be gone by now
+}
+
+template <class T>
+bool channel<T>::try_send_until(T& value, time_point deadline) {
+  const outcome how = send_until(value, deadline);
+  if (how == outcome::closed) detail::throw_channel_closed();
+  return how == outcome::sent;
+}
+
+template <class T>
+std::optional<T> channel<T>::try_receive() {
+  check_thread("channel::try_receive");
+  slot out;
+  take_now(out);
+  return out;
+}
+
+template <class T>
+std::optional<T> channel<T>::receive_until(time_point deadline) {
+  check_thread("channel::receive");
+  slot out;
+  if (!take_now(out) && !closed_) [[unlikely]] wait_for_value(out, deadline);
+  return out;
+}
+
+template <class T>
+[[gnu::always_inline]] inline void channel<T>::wait_for_value(slot& out, time_point deadline) {
+  detail::waiter self;
+  self.what = "channel receive";
+  self.object = this;
+  self.slot = &out;
+  if (detail::park(receivers_, self, deadline) == detail::wake_reason::cancelled) detail::throw_cancelled();
+}
+
+template <class T>
+void channel<T>::close() noexcept {
+  if (closed_) return;
+  closed_ = true;
+  while (detail::grant_first(receivers_)) {
+  }
+  while (detail::grant_first(senders_)) {
+  }
+}
+
+}  // namespace weft

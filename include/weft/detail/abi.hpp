@@ -1,0 +1,61 @@
+// What inline code may know of the running scheduler, and the one thread-local through which it finds it.
+//
+// A weft thread may resume on another kernel thread, so the address of a thread-local must never be kept across a switch.
+// Compilers do keep it. Hence this header: on x86-64 the slot is read by one volatile instruction pair that the compiler
+// cannot merge with an earlier one; elsewhere by a function that is never inlined.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace weft::trace {
+class ring;
+}
+namespace weft::upcall {
+class source;
+}
+
+namespace weft::detail {
+
+struct thread_record;
+
+/// The part of a scheduler that inline code reads. `current` is null on a kernel thread that runs no weft thread: the
+/// slot then points to `off_weft`, so the fast paths need one test, not two.
+struct scheduler_face {
+  thread_record* current = nullptr;
+  trace::ring* trace = nullptr;
+  upcall::source* source = nullptr;
+};
+
+}  // namespace weft::detail
+
+extern "C" {
+extern __thread weft::detail::scheduler_face* weft_this_scheduler __attribute__((tls_model("initial-exec")));
+}
+
+namespace weft::detail {
+
+#if defined(__x86_64__)
+[[nodiscard]] inline scheduler_face& this_scheduler_face() noexcept {
+  scheduler_face* face;
+  asm volatile("movq weft_this_scheduler@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(face));
+  return *face;
+}
+#else
+[[nodiscard, gnu::noinline]] scheduler_face& this_scheduler_face() noexcept;
+#endif
+
+/// The time-stamp counter; a steady clock in nanoseconds on processors without one that user code may read.
+#if defined(__x86_64__)
+[[nodiscard]] inline std::uint64_t read_ticks() noexcept { return __builtin_ia32_rdtsc(); }
+#else
+[[nodiscard]] inline std::uint64_t read_ticks() noexcept {
+  const auto since_boot = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(since_boot).count());
+}
+#endif
+
+/// The running weft thread, or null when the calling kernel thread runs none.
+[[nodiscard]] inline thread_record* current_thread() noexcept { return this_scheduler_face().current; }
+
+}  // namespace weft::detail

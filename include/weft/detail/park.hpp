@@ -1,0 +1,136 @@
+// How a thread waits: the one mechanism below mutexes, channels, joins, sleeps and I/O alike.
+//
+// A waiting thread puts a `waiter` on its own stack, links it into the queue of what it waits for, and parks. Whoever makes
+// the thing happen unlinks the waiter and makes its thread ready. A deadline or a cancellation does the same from the side.
+// Invariant: a waiter is linked exactly while its thread is parked and nobody has decided to wake it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "weft/detail/abi.hpp"
+#include "weft/upcall.hpp"
+
+namespace weft::detail {
+
+class wait_queue;
+
+/// Who ended a wait.
+enum class wake_reason : std::uint8_t { granted, timed_out, cancelled };
+
+/// One parked thread's place in the world. Lives on the thread's stack while it waits.
+struct waiter {
+  waiter* next = nullptr;      // circular, see wait_queue
+  waiter* previous = nullptr;
+  thread_record* thread = nullptr;
+  wait_queue* queue = nullptr;             // where it is linked; null when not linked
+  upcall::operation* operation = nullptr;  // what the kernel does for it, if anything
+  const char* what = "";                   // for reports: "mutex", "channel receive", "read", …
+  const void* object = nullptr;            // for reports: the mutex, channel, …; for descriptors their number
+  void* slot = nullptr;                    // where a partner finds or leaves a value
+  std::uint32_t timer = 0;                 // its place in the timer queue; 0: no deadline
+  wake_reason reason = wake_reason::granted;
+  bool shielded = false;                   // a cancellation leaves this wait alone
+};
+
+/// The threads that wait for one thing, first come first served. One pointer: the first waiter, whose `previous` is the last.
+class wait_queue {
+ public:
+  constexpr wait_queue() noexcept = default;
+  wait_queue(const wait_queue&) = delete;
+  wait_queue& operator=(const wait_queue&) = delete;
+
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  [[nodiscard]] waiter* front() const noexcept { return first_; }
+
+  void push_back(waiter& w) noexcept {
+    w.queue = this;
+    if (first_ == nullptr) {
+      w.next = w.previous = &w;
+      first_ = &w;
+      return;
+    }
+    w.next = first_;
+    w.previous = first_->previous;
+    first_->previous->next = &w;
+    first_->previous = &w;
+  }
+
+  /// Unlinks and returns the first waiter, or null.
+  waiter* pop_front() noexcept {
+    waiter* const w = first_;
+    if (w != nullptr) remove(*w);
+    return w;
+  }
+
+  void remove(waiter& w) noexcept {
+    if (w.next == &w) {
+      first_ = nullptr;
+    } else {
+      w.previous->next = w.next;
+      w.next->previous = w.previous;
+      if (first_ == &w) first_ = w.next;
+    }
+    w.queue = nullptr;
+  }
+
+ private:
+  waiter* first_ = nullptr;
+};
+
+/// Whether a wait may be ended by a cancellation. Re-acquiring a lock or joining in a destructor may not.
+enum class cancellation : std::uint8_t { allowed, shielded };
+
+/// Links `self` into `queue` and gives the processor away until granted, cancelled or `deadline`; `self.reason` tells which.
+/// `self.thread` is filled here. A deadline that has passed still lets other threads run once.
+/// @throws std::system_error(operation_not_permitted) off a weft thread; std::bad_alloc when the deadline finds no memory.
+void park_waiter(wait_queue& queue, waiter& self, time_point deadline, cancellation mode);
+
+/// The same, and returns the reason.
+inline wake_reason park(wait_queue& queue, waiter& self, time_point deadline = never,
+                        cancellation mode = cancellation::allowed) {
+  park_waiter(queue, self, deadline, mode);
+  return self.reason;
+}
+
+/// Waits for the end of a thread; `self.reason` tells how the wait ended. @throws as `park_waiter`, and
+/// resource_deadlock_would_occur when a thread waits for its own end.
+void await_end(thread_record& of, waiter& self, time_point deadline, cancellation mode);
+
+/// Gives back the record of a thread that has ended and that nobody else can join.
+void forget(thread_record& ended) noexcept;
+
+/// Ends the wait of an unlinked waiter: its thread becomes ready.
+void grant(waiter& w) noexcept;
+
+/// Unlinks the first waiter of `queue` and makes its thread ready; false when nobody waits.
+inline bool grant_first(wait_queue& queue) noexcept {
+  waiter* const w = queue.pop_front();
+  if (w == nullptr) return false;
+  grant(*w);
+  return true;
+}
+
+/// Waits until `deadline`. @returns cancelled, or timed_out when the time has come.
+wake_reason sleep(time_point deadline);
+
+/// Carries out one blocking request and returns its result (≥ 0 or a negative errno); -ETIMEDOUT when `deadline` passed
+/// before it was complete. Memory of `request` is free again at return, and when it throws.
+/// @throws weft::cancelled when the thread was cancelled and the request had no result.
+std::int32_t perform(upcall::operation& request, time_point deadline = never);
+
+/// The time of the calling thread's scheduler.
+[[nodiscard]] time_point now();
+
+/// Turns a relative timeout into a deadline without overflow.
+template <class Rep, class Period>
+[[nodiscard]] time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
+  using std::chrono::ceil;
+  const time_point start = now();
+  if (timeout <= timeout.zero()) return start;
+  const std::chrono::duration<long double> left = never - start;
+  if (std::chrono::duration<long double>(timeout) >= left) return never - duration(1);  // a deadline all the same
+  return start + ceil<duration>(timeout);
+}
+
+}  // namespace weft::detail

@@ -1,0 +1,137 @@
+// Start here: `weft::run` turns the calling kernel thread into a processor for user-level threads.
+//
+//   #include <weft/runtime.hpp>
+//   #include <weft/thread.hpp>
+//   int main() {
+//     return weft::run([] {
+//       weft::jthread other([] { weft::this_thread::sleep_for(std::chrono::seconds(1)); });   // blocks only itself
+//       return 0;
+//     });
+//   }
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "weft/detail/start.hpp"
+#include "weft/error.hpp"
+#include "weft/upcall.hpp"
+
+namespace weft {
+
+/// How a scheduler runs. The defaults suit servers and tools alike.
+struct options {
+  std::size_t stack = 256 * 1024;  ///< bytes of address space for a thread's stack, guard included; memory is used page by page
+  std::size_t guard = 16 * 1024;   ///< bytes below each stack whose touch is reported as a stack overflow
+  std::size_t max_threads = 0;     ///< threads alive at once; more is an error for the one who spawns. 0: as memory allows
+  upcall::transfer transfer = upcall::transfer::automatic;  ///< how transfers reach the kernel
+  unsigned switches_per_poll = 61;                          ///< thread switches between two looks at upcalls
+  std::chrono::microseconds poll_interval{50};              ///< and at least this long between two questions to the kernel
+  std::chrono::microseconds idle_spin{0};                   ///< look at the inbox this long before an idle sleep
+  std::size_t spare_stacks = 1024;                          ///< free stacks that keep their memory; what more was unused for ten
+                                                            ///< seconds is given back to the kernel while idle
+  std::string name = "weft";                                ///< of the scheduler, in reports
+  upcall::source* source = nullptr;                         ///< use this source instead of the kernel's (simulations, tests)
+};
+
+namespace detail {
+
+/// Runs `main` and everything it spawns to the end on the calling kernel thread.
+void run(const options& how, start_block* main);
+
+template <class R>
+struct outcome {
+  std::optional<R> value;
+  std::exception_ptr error;
+  R take() { return std::move(*value); }
+};
+template <>
+struct outcome<void> {
+  std::exception_ptr error;
+  void take() {}
+};
+
+}  // namespace detail
+
+/// Makes the calling kernel thread a processor, runs `fn(args...)` as its first thread ("main") and returns what it returns
+/// or throws what it throws. Threads still alive when `fn` returns are cancelled and waited for.
+///
+/// @throws std::system_error when the kernel refuses what weft cannot do without (the text says what to change), or
+///         operation_not_permitted when this kernel thread already runs a scheduler; weft::deadlock when every thread waits
+///         and nothing can wake one. One scheduler per kernel thread; any number in a process.
+template <class F, class... Args>
+  requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...> run(const options& how, F&& fn, Args&&... args) {
+  using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
+  static_assert(!std::is_reference_v<result>, "weft::run: return a value or a pointer; the thread's stack is gone by then");
+  detail::outcome<result> out;
+  auto body = [&out](auto f, auto... a) {
+    try {
+      if constexpr (std::is_void_v<result>) {
+        std::invoke(std::move(f), std::move(a)...);
+      } else {
+        out.value.emplace(std::invoke(std::move(f), std::move(a)...));
+      }
+    } catch (...) {
+      out.error = std::current_exception();
+    }
+  };
+  detail::run(how, detail::make_start(std::move(body), std::forward<F>(fn), std::forward<Args>(args)...));
+  if (out.error) std::rethrow_exception(out.error);
+  return out.take();
+}
+
+template <class F, class... Args>
+  requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...> run(F&& fn, Args&&... args) {
+  return run(options{}, std::forward<F>(fn), std::forward<Args>(args)...);
+}
+
+/// A way into a scheduler from other kernel threads. While one exists, an idle scheduler waits instead of reporting a
+/// deadlock. Copyable; may outlive the scheduler (posts are then refused).
+class poster {
+ public:
+  poster() = default;
+  /// Runs `fn` in a new thread of the scheduler. From any kernel thread, never from a signal handler; never blocks.
+  /// @returns false when the scheduler has ended.
+  bool post(std::function<void()> fn) const;
+
+ private:
+  friend poster make_poster();
+  std::shared_ptr<void> state_;
+};
+
+/// The way into the calling thread's scheduler.
+/// @throws std::system_error(operation_not_permitted) off a weft thread.
+[[nodiscard]] poster make_poster();
+
+/// What this kernel and this container offer, and what weft makes of it.
+struct capabilities {
+  struct item {
+    std::string what;    ///< "io_uring", "guard pages", …
+    bool there = false;
+    std::string detail;  ///< a sentence: what is used instead and what to change to get it
+  };
+  std::vector<item> items;
+  upcall::transfer transfer = upcall::transfer::direct;  ///< what `automatic` means here
+  [[nodiscard]] std::string to_string() const;           ///< a line each, for people
+};
+
+/// Asks the kernel. Callable from any kernel thread, costs some system calls.
+[[nodiscard]] capabilities probe();
+
+/// Every thread of the calling thread's scheduler: number, name, state, what it waits for, backtrace. For people.
+/// Milliseconds for a thousand threads; needs some 10 KiB of stack, so not on a tiny one.
+[[nodiscard]] std::string dump_threads();
+
+}  // namespace weft

@@ -1,0 +1,191 @@
+// The seam between scheduler and kernel: upcalls travel up through `handler`, downcalls travel down through `source`.
+//
+// After T. Anderson et al., "Scheduler Activations", ACM TOCS 10(1), 1992: the kinds are those of its Table II, and like
+// its kernel a source combines events: it delivers batches. A scheduler knows its sources through this header only, so
+// tests give it a simulated one with a clock that they turn by hand.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "weft/detail/abi.hpp"
+
+namespace weft {
+
+/// The clock of every deadline in weft. A source may replace its reading (`source::now`), never its type.
+using clock = std::chrono::steady_clock;
+using time_point = clock::time_point;
+using duration = clock::duration;
+
+/// "No deadline": a time that never comes.
+inline constexpr time_point never = time_point::max();
+
+namespace upcall {
+
+/// What the kernel tells the scheduler (Table II of the paper).
+enum class kind : std::uint8_t {
+  processor_added,  ///< an activation received the processor
+  preempted,        ///< a running thread lost it; it is ready again
+  blocked,          ///< a thread waits in or for the kernel
+  unblocked,        ///< what it waited for has happened; it is ready again
+};
+inline constexpr std::size_t kind_count = 4;
+
+/// Why. For `blocked` and `unblocked` it names the operation, or what else ended the wait.
+enum class cause : std::uint8_t {
+  none, read, write, receive, send, accept, connect, poll, open, close, sync, timer, post, start, time_slice, region, page_fault,
+};
+inline constexpr std::size_t cause_count = 17;
+
+[[nodiscard]] std::string_view name(kind) noexcept;
+[[nodiscard]] std::string_view name(cause) noexcept;
+
+struct operation;
+
+/// One upcall.
+struct event {
+  kind what = kind::unblocked;
+  cause why = cause::none;
+  std::uint32_t activation = 0;                ///< number of the kernel thread that carried it, from 1; 0: none
+  std::uint32_t thread = 0;                    ///< number of the thread concerned (`thread::id`); 0: none
+  std::int32_t result = 0;                     ///< of a finished operation: bytes, a descriptor, or a negative errno
+  time_point when{};                           ///< when the batch was taken; zero when nobody observes upcalls
+  detail::thread_record* record = nullptr;     ///< the scheduler's record of `thread`
+};
+
+/// Everything the engines can do for a thread. One operation is one blocking request of one thread.
+enum class opcode : std::uint8_t {
+  read,     ///< read(2) / pread(2) into one buffer; `offset` -1 for the file position
+  write,    ///< write(2) / pwrite(2)
+  readv,    ///< `address` is an iovec array of `length` entries
+  writev,
+  receive,  ///< recv(2), `flags` as there
+  send,     ///< send(2), `flags` as there; never raises SIGPIPE
+  accept,   ///< accept4(2); `address`, `address_length` may be null; `flags` as there; the result is the descriptor
+  connect,  ///< connect(2) to `address` of `length` bytes
+  poll,     ///< poll(2) of one descriptor for `flags` (POLLIN, POLLOUT, …); the result is the events that are true
+  open,     ///< openat(2) with descriptor `fd` as directory, path `address`, `flags`, `mode`
+  close,    ///< close(2); whoever waits on the descriptor is woken with bad_file_descriptor first
+  sync,     ///< fsync(2), or fdatasync(2) when `flags` is not zero
+};
+
+[[nodiscard]] cause cause_of(opcode) noexcept;
+
+/// A blocking request. It lives on its thread's stack from `source::start` until its completion arrived, and no longer.
+struct operation {
+  opcode code = opcode::read;
+  bool owned = false;   ///< the descriptor belongs to a typed object that tells us when it closes (see reactor.hpp)
+  int fd = -1;
+  void* address = nullptr;
+  std::size_t length = 0;
+  std::int64_t offset = -1;
+  int flags = 0;
+  unsigned mode = 0;
+  unsigned* address_length = nullptr;
+
+  std::int32_t result = 0;  ///< filled by the source: ≥ 0, or a negative errno
+
+  detail::thread_record* thread = nullptr;  ///< filled by the scheduler before `start`
+  operation* next = nullptr;                ///< links and state of the source that holds it
+  operation* previous = nullptr;
+  std::uint32_t stage = 0;
+};
+
+/// Receives upcalls: the scheduler. `handle` runs on the activation's own stack and never blocks.
+class handler {
+ public:
+  /// Takes a batch of events in the order in which they happened.
+  virtual void handle(std::span<const event> batch) = 0;
+  /// True while other threads could run now: a source then prefers to collect work rather than to do it at once.
+  [[nodiscard]] virtual bool others_ready() const noexcept = 0;
+
+ protected:
+  ~handler() = default;
+};
+
+/// Makes upcalls out of kernel mechanisms and carries out downcalls. All members but `wake` are called only by the
+/// activation that holds the processor.
+class source {
+ public:
+  virtual ~source() = default;
+
+  /// Names the receiver of all upcalls to come. Called once, before anything else.
+  virtual void attach(handler& receiver) = 0;
+
+  /// Downcall: starts `request`. True: it is already complete (`request.result` is filled) and no upcall will follow.
+  /// False: exactly one `unblocked` event with `event.record == request.thread` follows, from a later `poll` or `wait`.
+  virtual bool start(operation& request) = 0;
+
+  /// Downcall: asks for the early end of a started request. Its one completion still follows, with whatever result it
+  /// had time to reach, or ECANCELED. Idempotent.
+  virtual void cancel(operation& request) = 0;
+
+  /// Does what was collected and delivers what has happened, without waiting.
+  virtual void poll() = 0;
+
+  /// Downcall "this processor is idle": waits for an event, a `wake` or `deadline`, then delivers what has happened.
+  /// May return early and without events.
+  virtual void wait(time_point deadline) = 0;
+
+  /// Ends a `wait` in progress, or the next one. From any kernel thread and from signal handlers.
+  virtual void wake() noexcept = 0;
+
+  /// Number of started operations whose completion was not delivered yet. Zero, with no timer and no poster, and every
+  /// thread parked, is a deadlock.
+  [[nodiscard]] virtual std::size_t pending() const noexcept = 0;
+
+  /// True when `poll` would have something to do or to ask the kernel: the scheduler skips it otherwise.
+  [[nodiscard]] virtual bool wants_poll() const noexcept = 0;
+
+  [[nodiscard]] virtual time_point now() const noexcept { return clock::now(); }
+  [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+};
+
+/// How file and socket transfers reach the kernel.
+enum class transfer : std::uint8_t {
+  automatic,  ///< `ring` where this kernel and container allow it; the environment's WEFT_TRANSFER decides first
+  ring,       ///< batches through io_uring
+  direct,     ///< plain non-blocking calls; worker kernel threads for what cannot be polled
+};
+
+/// Makes the source for real kernels: epoll, and io_uring or direct calls.
+/// @throws std::system_error when the kernel refuses even epoll, or `ring` is demanded and refused; the text says why.
+[[nodiscard]] std::unique_ptr<source> make_reactor(transfer wanted);
+
+/// Upcalls delivered so far by the calling thread's scheduler, by kind and cause.
+struct tally {
+  std::array<std::array<std::uint64_t, cause_count>, kind_count> by{};
+  [[nodiscard]] std::uint64_t of(kind k) const noexcept;
+  [[nodiscard]] std::uint64_t of(kind k, cause c) const noexcept {
+    return by[static_cast<std::size_t>(k)][static_cast<std::size_t>(c)];
+  }
+};
+[[nodiscard]] tally counts();
+
+/// Ends a subscription when destroyed.
+class subscription {
+ public:
+  subscription() = default;
+  subscription(subscription&& other) noexcept;
+  subscription& operator=(subscription&& other) noexcept;
+  ~subscription();
+
+ private:
+  friend subscription subscribe(std::function<void(std::span<const event>)> observer);
+  std::shared_ptr<void> state_;
+};
+
+/// Calls `observer` with every batch of upcalls of the calling thread's scheduler, in order, until the subscription ends.
+/// The observer runs on the activation's stack between threads: it must not block or throw (an exception terminates).
+/// While nobody observes, upcalls carry no time and cost one predicted branch more than nothing.
+/// @throws std::system_error(operation_not_permitted) off a weft thread.
+[[nodiscard]] subscription subscribe(std::function<void(std::span<const event>)> observer);
+
+}  // namespace upcall
+}  // namespace weft

@@ -1,0 +1,41 @@
+#include "weft/condition_variable.hpp"
+
+#include "sched/report.hpp"
+#include "sched/scheduler.hpp"
+
+namespace weft {
+
+void condition_variable::notify_one() noexcept {
+  if (detail::waiter* const w = waiters_.pop_front()) detail::grant(*w);
+}
+
+void condition_variable::notify_all() noexcept {
+  while (detail::waiter* const w = waiters_.pop_front()) detail::grant(*w);
+}
+
+cv_status condition_variable::wait_deadline(std::unique_lock<mutex>& lock, time_point deadline) {
+  if (!lock.owns_lock()) {
+    detail::throw_error(std::errc::operation_not_permitted, "condition_variable::wait: the lock given does not hold its mutex");
+  }
+  mutex& m = *lock.mutex();
+  detail::waiter self;
+  self.what = "condition_variable";
+  self.object = this;
+  m.unlock();  // nobody runs between this and the park, so no notification is lost
+  detail::wake_reason reason{};
+  try {
+    reason = detail::park(waiters_, self, deadline);
+  } catch (...) {
+    m.lock_slow(detail::cancellation::shielded);
+    throw;
+  }
+  m.lock_slow(detail::cancellation::shielded);
+  if (reason == detail::wake_reason::cancelled) detail::throw_cancelled();
+  return reason == detail::wake_reason::timed_out ? cv_status::timeout : cv_status::no_timeout;
+}
+
+void condition_variable::destroyed_in_use() noexcept {
+  sched::fatal("weft: a condition_variable was destroyed while threads wait on it; wake and join them first");
+}
+
+}  // namespace weft

@@ -1,0 +1,64 @@
+#include "sched/inbox.hpp"
+
+#include <sched.h>
+
+#include <memory>
+#include <utility>
+
+namespace weft::sched {
+
+inbox::~inbox() {
+  discard(backlog_);
+  discard(first_.load(std::memory_order_relaxed));
+}
+
+bool inbox::push(std::function<void()> fn) {
+  auto node = std::make_unique<post>(post{nullptr, std::move(fn)});
+  // seq_cst on inside_ and closed_, here and in close(): either we see closed_, or close() sees us inside and waits.
+  inside_.fetch_add(1, std::memory_order_seq_cst);
+  const bool open = !closed_.load(std::memory_order_seq_cst);
+  if (open) {
+    post* const mine = node.release();
+    post* head = first_.load(std::memory_order_relaxed);
+    do {
+      mine->next = head;
+    } while (!first_.compare_exchange_weak(head, mine, std::memory_order_release, std::memory_order_relaxed));
+    if (head == nullptr) source_->wake();
+  }
+  inside_.fetch_sub(1, std::memory_order_release);
+  return open;
+}
+
+void inbox::remove_poster() noexcept {
+  inside_.fetch_add(1, std::memory_order_seq_cst);
+  // acq_rel: whatever the poster did is seen by the scheduler that finds none left.
+  if (posters_.fetch_sub(1, std::memory_order_acq_rel) == 1 && !closed_.load(std::memory_order_seq_cst)) source_->wake();
+  inside_.fetch_sub(1, std::memory_order_release);
+}
+
+void inbox::close() noexcept {
+  closed_.store(true, std::memory_order_seq_cst);
+  while (inside_.load(std::memory_order_seq_cst) != 0) sched_yield();  // a few instructions and one wake, never more
+  discard(first_.exchange(nullptr, std::memory_order_acquire));
+}
+
+inbox::post* inbox::in_order(post* newest_first) noexcept {
+  post* oldest_first = nullptr;
+  while (newest_first != nullptr) {
+    post* const next = newest_first->next;
+    newest_first->next = oldest_first;
+    oldest_first = newest_first;
+    newest_first = next;
+  }
+  return oldest_first;
+}
+
+void inbox::discard(post* list) noexcept {
+  while (list != nullptr) {
+    post* const next = list->next;
+    delete list;
+    list = next;
+  }
+}
+
+}  // namespace weft::sched

@@ -1,0 +1,56 @@
+#include "sched/record_pool.hpp"
+
+#include <algorithm>
+#include <new>
+
+namespace weft::sched {
+
+const char* name(thread_state s) noexcept {
+  switch (s) {
+    case thread_state::vacant: return "vacant";
+    case thread_state::created: return "created";
+    case thread_state::ready: return "ready";
+    case thread_state::running: return "running";
+    case thread_state::parked: return "parked";
+    case thread_state::in_kernel: return "in kernel";
+    case thread_state::finished: return "finished";
+  }
+  return "unknown";
+}
+
+// Slabs double up to 4,096 records (256 KiB), so ten threads cost little and a million few allocations.
+void record_pool::grow() {
+  const std::size_t count = slabs_.empty() ? 64 : std::min<std::size_t>(slabs_.back().count * 2, 4096);
+  slabs_.reserve(slabs_.size() + 1);
+  slabs_.push_back({std::make_unique<thread_record[]>(count), count});
+  thread_record* const records = slabs_.back().records.get();
+  for (std::size_t i = count; i > 0; --i) {  // lowest address first out: neighbours in time are neighbours in memory
+    records[i - 1].next = vacant_;
+    vacant_ = &records[i - 1];
+  }
+}
+
+start_pool::~start_pool() {
+  for (free_block* block : shelves_) {
+    while (block != nullptr) {
+      free_block* const next = block->next;
+      ::operator delete(block);
+      block = next;
+    }
+  }
+}
+
+}  // namespace weft::sched
+
+namespace weft::detail {
+
+const char* thread_record::name() const noexcept {
+  switch (state) {
+    case sched::thread_state::created: return start->name;
+    case sched::thread_state::vacant:
+    case sched::thread_state::finished: return "";
+    default: return extension->name;
+  }
+}
+
+}  // namespace weft::detail

@@ -1,0 +1,99 @@
+// Memory for thread records and start blocks: free lists over slabs, so a warm spawn calls no malloc.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "sched/thread_record.hpp"
+
+namespace weft::sched {
+
+/// All records of one scheduler. Addresses are stable for its whole life: handles point to them.
+class record_pool {
+ public:
+  record_pool() = default;
+  record_pool(const record_pool&) = delete;
+  record_pool& operator=(const record_pool&) = delete;
+
+  /// A vacant record, the one given back last. @throws std::bad_alloc
+  [[nodiscard]] thread_record& take() {
+    if (vacant_ == nullptr) [[unlikely]] grow();
+    thread_record& record = *vacant_;
+    vacant_ = record.next;
+    record.next = nullptr;
+    return record;
+  }
+  /// Takes back the record of a thread that has ended.
+  void give(thread_record& record) noexcept {
+    record.set_state(thread_state::vacant);
+    give_unused(record);
+  }
+  /// Takes back a record that never became a thread's.
+  void give_unused(thread_record& record) noexcept {
+    record.next = vacant_;
+    vacant_ = &record;
+  }
+
+  /// Calls `visit(record)` for every thread there is, in no particular order.
+  template <class Visit>
+  void for_each(Visit visit) {
+    for (const slab& s : slabs_) {
+      for (std::size_t i = 0; i < s.count; ++i) {
+        if (s.records[i].state != thread_state::vacant) visit(s.records[i]);
+      }
+    }
+  }
+
+ private:
+  struct slab {
+    std::unique_ptr<thread_record[]> records;
+    std::size_t count;
+  };
+  void grow();
+
+  std::vector<slab> slabs_;
+  thread_record* vacant_ = nullptr;
+};
+
+/// Start blocks come in three sizes; larger ones go to operator new.
+class start_pool {
+ public:
+  start_pool() = default;
+  start_pool(const start_pool&) = delete;
+  start_pool& operator=(const start_pool&) = delete;
+  ~start_pool();
+
+  [[nodiscard]] void* take(std::size_t bytes) {
+    const std::size_t shelf = shelf_of(bytes);
+    if (shelf == shelf_count) [[unlikely]] return ::operator new(bytes);
+    free_block* const block = shelves_[shelf];
+    if (block == nullptr) [[unlikely]] return ::operator new(smallest << shelf);
+    shelves_[shelf] = block->next;
+    return block;
+  }
+  /// The size of the block that `take(bytes)` returns. Blocks allocated elsewhere in this size may be given to this pool.
+  [[nodiscard]] static std::size_t rounded(std::size_t bytes) noexcept {
+    const std::size_t shelf = shelf_of(bytes);
+    return shelf == shelf_count ? bytes : smallest << shelf;
+  }
+  void give(void* memory, std::size_t bytes) noexcept {
+    const std::size_t shelf = shelf_of(bytes);
+    if (shelf == shelf_count) [[unlikely]] return ::operator delete(memory);
+    shelves_[shelf] = ::new (memory) free_block{shelves_[shelf]};
+  }
+
+ private:
+  struct free_block {
+    free_block* next;
+  };
+  static constexpr std::size_t smallest = 128;
+  static constexpr std::size_t shelf_count = 3;
+  static std::size_t shelf_of(std::size_t bytes) noexcept {
+    return bytes <= smallest ? 0 : bytes <= smallest * 2 ? 1 : bytes <= smallest * 4 ? 2 : shelf_count;
+  }
+
+  free_block* shelves_[shelf_count] = {};
+};
+
+}  // namespace weft::sched

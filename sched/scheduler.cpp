@@ -1,0 +1,259 @@
+// The scheduler.
+//
+// Concepts. A *thread* is a record, and while it lives a stack. The *processor* is the right to run threads of this scheduler;
+// exactly one kernel thread has it, its *activation*. The activation has a stack of its own, the kernel thread's, on which it
+// runs `loop`: take upcalls, run threads, and sleep when there is nothing to do. `activation_` is a record that stands for that
+// stack, so that one switch serves all.
+//
+// Life of a thread. `spawn` makes a record in the ready queue. It gets a stack when it first runs (`start_thread`), so a
+// hundred thousand threads that run one after the other use one warm stack. A thread that waits links a waiter, and `park`
+// switches to the next ready thread directly, without a trip through the activation. Whoever ends the wait puts it back into
+// the ready queue. At its end `exit_current` wakes who joins it and goes to the next thread; its stack is `retired_` until
+// another thread exits, because it is still running on it.
+//
+// When upcalls are taken. On the activation's stack only: when no thread is ready, and every `switches_per_poll` switches
+// (`budget_`). Then every thread that could run is taken into account before the kernel is asked again, so neither I/O nor
+// threads starve. A thread whose stack must first be mapped is also started from there: mapping touches more stack than a
+// parked thread should own.
+//
+// What a kernel thread keeps for the running program belongs to the thread: errno and the C++ exception state are exchanged
+// at every switch. Nothing that belongs to the kernel thread is kept in a local across a switch.
+//
+// Invariants.
+//   1. Only the activation that holds the processor touches anything here; other kernel threads reach `inbox` alone.
+//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue are exactly those created or
+//      ready. `current` is the one running, null while the loop itself runs.
+//   3. A waiter is linked (queue, timer, operation) exactly while its thread is parked or in_kernel.
+//   4. An operation's thread leaves in_kernel only by the operation's completion, whatever its deadline or a cancellation
+//      say: until then the kernel may write to its memory.
+//
+// Rejected. A scheduler stack between every two threads: doubles the cost of a switch. A run queue as an array: copying when it
+// grows, and eight bytes per thread for good. Polling at every switch: a system call costs 50 switches. Waking a thread by
+// switching to it at once: unfair, and the waker's locks are still held.
+#include "sched/scheduler.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "sched/report.hpp"
+
+namespace weft::sched {
+
+namespace {
+
+exception_state* this_kernel_threads_exceptions() noexcept {
+  return reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
+}
+
+}  // namespace
+
+scheduler::scheduler(const options& how, upcall::source& what_happens)
+    : budget_(std::max(1U, how.switches_per_poll)),
+      exceptions_(this_kernel_threads_exceptions()),
+      errno_(&errno),
+      options_(how),
+      stacks_(stack_limits{}),
+      default_class_(stacks_.classify({how.stack, how.guard, false})),
+      inbox_(std::make_shared<inbox>(what_happens)) {
+  source = &what_happens;
+  options_.switches_per_poll = budget_;
+  activation_.extension = &activation_extension_;
+  activation_.state = thread_state::running;
+  std::strncpy(activation_extension_.name, "activation", sizeof activation_extension_.name - 1);
+  context_adopt_kernel_thread(activation_extension_.notes);
+  source->attach(*this);
+}
+
+scheduler::~scheduler() {
+  inbox_->close();
+  free_retired();
+}
+
+// ---- the loop of the activation ----
+
+void scheduler::run(detail::start_block* main) {
+  note({upcall::kind::processor_added, upcall::cause::start, activation_number, 0, 0, {}, nullptr});
+  main_ = &spawn({.name = "main"}, main);
+  detach(const_cast<thread_record&>(*main_));
+  loop();
+  deliver();
+  if (loop_.deadlocked) throw deadlock(loop_.report);
+}
+
+void scheduler::loop() {
+  for (;;) {
+    if (inbox_->has_posts()) take_posts();
+    poll_if_due();
+    if (observed_) deliver();
+    if (loop_.main_ended && !loop_.ending) cancel_all();
+    if (budget_ == 0) budget_ = options_.switches_per_poll;  // not when we are here for a stack only: see run_first
+    if (thread_record* const next = ready_.take(); next != nullptr) {
+      dispatch(*next);
+      current = nullptr;  // this stack is no thread's: weft calls from an observer are refused
+    } else if (alive_ == 0) {
+      return;
+    } else {
+      idle();
+    }
+  }
+}
+
+// Takes timers and upcalls: always when no thread is ready, otherwise when the interval has passed, because a question to the
+// kernel costs as much as fifty switches.
+void scheduler::poll_if_due() {
+  const bool ask_kernel = source->wants_poll();
+  if (!ask_kernel && timers_.empty()) return;
+  const bool busy = !ready_.empty();
+  const time_point now = source->now();
+  if (busy && now - last_poll_ < options_.poll_interval) return;
+  last_poll_ = now;
+  if (ask_kernel) source->poll();
+  if (!timers_.empty()) expire_timers();
+}
+
+void scheduler::idle() {
+  const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts();
+  if (hopeless) return on_deadlock();
+  if (options_.idle_spin.count() > 0) {
+    for (const time_point end = clock::now() + options_.idle_spin; clock::now() < end;) {
+      if (inbox_->has_posts()) return;
+    }
+  }
+  constexpr std::chrono::milliseconds retry{10};
+  const time_point until = std::min(timers_.earliest(), trim_spare_stacks());
+  record(trace::kind::idle, activation_);
+  source->wait(inbox_->has_posts() ? time_point{} : stackless_.empty() ? until : std::min(until, source->now() + retry));
+  record(trace::kind::busy, activation_);
+  if (thread_record* const t = stackless_.take(); t != nullptr) ready_.put(*t);  // perhaps there is memory by now
+  if (!timers_.empty()) expire_timers();
+}
+
+// Gives back the memory of stacks that nobody needed for a while: all but the most that were in use at once in the last window.
+// Returns when to look again. Costs a comparison while there are few free stacks.
+time_point scheduler::trim_spare_stacks() {
+  constexpr std::chrono::seconds window{10};
+  const std::size_t spare = stacks_.free_stacks();
+  if (spare <= options_.spare_stacks) {
+    spare_since_ = {};
+    return never;
+  }
+  const time_point now = source->now();
+  if (spare_since_ == time_point{}) {
+    spare_since_ = now;
+    fewest_spare_ = spare;
+  }
+  fewest_spare_ = std::min(fewest_spare_, spare);
+  if (now - spare_since_ >= window) {
+    if (fewest_spare_ > options_.spare_stacks) stacks_.trim(std::max(options_.spare_stacks, spare - fewest_spare_));
+    spare_since_ = now;
+    fewest_spare_ = stacks_.free_stacks();
+    if (fewest_spare_ <= options_.spare_stacks) return never;
+  }
+  return spare_since_ + window;
+}
+
+void scheduler::expire_timers() {
+  const time_point now = source->now();
+  while (waiter* const w = timers_.expire(now)) {
+    if (w->operation != nullptr) {
+      w->reason = detail::wake_reason::timed_out;  // its thread stays in_kernel until the kernel has let go
+      source->cancel(*w->operation);
+      continue;
+    }
+    if (w->queue != nullptr) {
+      w->queue->remove(*w);
+    } else {
+      note({upcall::kind::unblocked, upcall::cause::timer, activation_number, w->thread->number, 0, {}, w->thread});
+    }
+    end_wait(*w, detail::wake_reason::timed_out);
+  }
+}
+
+// A post becomes a thread. When there is no memory for one, it stays in the inbox and is tried again.
+void scheduler::take_posts() {
+  try {
+    inbox_->take_all([this](const std::function<void()>& fn) {
+      thread_record& made = spawn({.name = "post"}, detail::make_start(fn));
+      note({upcall::kind::unblocked, upcall::cause::post, activation_number, made.number, 0, {}, &made});
+      detach(made);
+    });
+  } catch (const std::exception&) {
+  }
+}
+
+// Asks every thread to end, and those still to come.
+void scheduler::cancel_all() noexcept {
+  loop_.ending = true;
+  records_.for_each([this](thread_record& t) { request_cancel(t); });
+}
+
+// Everything waits, and nothing is left that could end a wait. Said once; then all threads are asked to end, so that their
+// destructors run. If even that wakes nobody, there is no way on.
+void scheduler::on_deadlock() {
+  const std::string report = deadlock_report(*this);
+  print_report(report);
+  if (loop_.deadlocked) std::abort();
+  loop_.deadlocked = true;
+  loop_.report = report;
+  cancel_all();
+  if (ready_.empty()) {
+    print_report("weft: none of these threads can be ended; the program cannot go on.\n");
+    std::abort();
+  }
+}
+
+// ---- upcalls ----
+
+void scheduler::handle(std::span<const upcall::event> batch) {
+  for (upcall::event e : batch) {
+    if (e.record != nullptr) {
+      e.thread = e.record->number;
+      end_wait(*e.record->waits_on, e.record->waits_on->reason);
+    }
+    note(e);
+  }
+}
+
+// Counts an upcall, and keeps it for the trace and for those who observe.
+void scheduler::note(const upcall::event& e) noexcept {
+  ++tally_.by[static_cast<std::size_t>(e.what)][static_cast<std::size_t>(e.why)];
+  if (trace != nullptr) [[unlikely]] {
+    trace->append({.ticks = trace::ticks(), .thread = e.thread, .activation = activation_number, .what = trace::kind::upcall,
+                   .detail = static_cast<std::uint8_t>(e.what), .cause = static_cast<std::uint8_t>(e.why), .value = e.result});
+  }
+  if (observed_) [[unlikely]] {
+    try {
+      noted_.push_back(e);
+      noted_.back().when = source->now();
+    } catch (const std::bad_alloc&) {  // the observer misses one; the scheduler must not
+    }
+  }
+}
+
+void scheduler::observe(const std::shared_ptr<observer>& who) {
+  observers_.push_back(who);
+  observed_ = true;
+}
+
+// Hands the batch to the observers. On the activation's stack, so that they have room; in the order in which it happened,
+// `blocked` upcalls included, which is why those are kept until here.
+void scheduler::deliver() noexcept {
+  if (noted_.empty()) return;
+  std::vector<upcall::event> batch;
+  batch.swap(noted_);
+  for (std::size_t i = 0; i < observers_.size(); ++i) {
+    if (const std::shared_ptr<observer> who = observers_[i].lock()) (*who)(batch);
+  }
+  std::erase_if(observers_, [](const auto& who) { return who.expired(); });
+  observed_ = !observers_.empty();
+  if (!observed_) noted_.clear();
+}
+
+void scheduler::append_trace(trace::kind what, const thread_record& t, std::int64_t value, std::uint8_t detail) noexcept {
+  trace->append({.ticks = trace::ticks(), .thread = t.number, .activation = activation_number, .what = what, .detail = detail,
+                 .value = value});
+}
+
+}  // namespace weft::sched

@@ -1,0 +1,195 @@
+// The scheduler: many threads, one processor. Read the essay at the top of scheduler.cpp first.
+#pragma once
+
+#include <cxxabi.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sched/context.hpp"
+#include "sched/inbox.hpp"
+#include "sched/ready_queue.hpp"
+#include "sched/record_pool.hpp"
+#include "sched/stack.hpp"
+#include "sched/thread_record.hpp"
+#include "sched/timer_queue.hpp"
+#include "weft/runtime.hpp"
+#include "weft/trace.hpp"
+#include "weft/upcall.hpp"
+
+namespace weft::sched {
+
+/// One scheduler. All members are for the activation that holds its processor unless they say otherwise.
+class scheduler final : public detail::scheduler_face, public upcall::handler {
+ public:
+  /// `what_happens` must outlive the scheduler.
+  scheduler(const options& how, upcall::source& what_happens);
+  ~scheduler();
+
+  /// Runs `main` as the first thread and returns when no thread is left. Called once, on the kernel thread that is to carry
+  /// the processor. @throws weft::deadlock
+  void run(detail::start_block* main);
+
+  // ---- threads (thread.cpp) ----
+
+  /// Makes a thread of `start`, which it owns from here on. @throws std::system_error when a limit is reached
+  thread_record& spawn(const attributes& how, detail::start_block* start);
+  /// The handle is gone: a finished thread's record is free again, a living one's will be.
+  void detach(thread_record& t) noexcept;
+  void request_cancel(thread_record& t) noexcept;
+  /// True when a wait in `mode` must end at once because the running thread was asked to end. A thread that unwinds is left
+  /// alone: its destructors may block.
+  [[nodiscard]] bool must_cancel(detail::cancellation mode) const noexcept {
+    return current->has(flag_cancel) && mode == detail::cancellation::allowed && !unwinding();
+  }
+  [[nodiscard]] bool unwinding() const noexcept { return exceptions_->uncaught != 0; }
+
+  // ---- giving the processor away (scheduler.cpp) ----
+
+  void yield();
+  /// Runs the new thread `child` at once; the running thread comes next when the child waits or ends.
+  void run_first(thread_record& child);
+  /// Gives it away until the waiter, which the caller has linked, is granted. `state` is parked or in_kernel.
+  void park(waiter& w, thread_state state);
+  /// Links the waiter, parks, and leaves in `w.reason` how the wait ended. @throws std::bad_alloc for want of a timer
+  void wait_with_care(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode);
+  void end_wait(waiter& w, detail::wake_reason why) noexcept;
+
+  // The same as yield, wait_with_care and end_wait, inlined into the few functions of dispatch.cpp that must be fast.
+  void let_others_run();
+  void wait_in(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode);
+  void end_wait_here(waiter& w, detail::wake_reason why) noexcept;
+
+  void set_deadline(waiter& w, time_point deadline) {
+    if (deadline != never) timers_.arm(w, deadline);
+  }
+  void clear_deadline(waiter& w) noexcept {
+    if (w.timer != 0) timers_.disarm(w);
+  }
+  /// An operation completed without a wait: counts like a switch, so that a thread that never waits starves nobody.
+  void completed_at_once() {
+    if (--budget_ == 0) [[unlikely]] yield_to_activation();
+  }
+
+  // ---- upcalls ----
+
+  void handle(std::span<const upcall::event> batch) override;
+  [[nodiscard]] bool others_ready() const noexcept override { return !ready_.empty(); }
+  /// The running thread is about to wait for the kernel.
+  void note_blocked(upcall::cause why) { note({upcall::kind::blocked, why, activation_number, current->number, 0, {}, current}); }
+  [[nodiscard]] const upcall::tally& tally() const noexcept { return tally_; }
+
+  using observer = std::function<void(std::span<const upcall::event>)>;
+  /// Owned by subscriptions; expired ones are dropped at the next delivery.
+  void observe(const std::shared_ptr<observer>& who);
+
+  // ---- the rest ----
+
+  [[nodiscard]] const std::shared_ptr<inbox>& mail() const noexcept { return inbox_; }
+  [[nodiscard]] start_pool& starts() noexcept { return starts_; }
+  [[nodiscard]] record_pool& records() noexcept { return records_; }
+  [[nodiscard]] const options& settings() const noexcept { return options_; }
+  void free_record(thread_record& t) noexcept { records_.give(t); }
+
+  void record(trace::kind what, const thread_record& t, std::int64_t value = 0, std::uint8_t detail = 0) noexcept {
+    if (trace != nullptr) [[unlikely]] append_trace(what, t, value, detail);
+  }
+
+  static constexpr std::uint32_t activation_number = 1;
+
+ private:
+  struct loop_state {
+    bool main_ended = false;  // the others are to be asked to end
+    bool ending = false;      // they were; new ones are at once
+    bool deadlocked = false;  // everything waited for nothing: all were asked to end; `report` says how it was
+    std::string report;
+  };
+
+  void loop();
+  void idle();
+  void poll_if_due();
+  time_point trim_spare_stacks();
+  void expire_timers();
+  void take_posts();
+  void cancel_all() noexcept;
+  void on_deadlock();
+
+  void dispatch(thread_record& next);
+  void wait_for_stack(thread_record& t, const char* why) noexcept;
+  void switch_to(thread_record& self, thread_record& next);
+  void exchange(thread_record& from, const thread_record& to) noexcept;
+  void take_processor(thread_record& next) noexcept;
+  [[nodiscard]] bool plain_switch(const thread_record& self, const thread_record* next) const noexcept;
+  void switch_plainly(thread_record& self, thread_record& next);
+  bool find_stack(thread_record& t) noexcept;
+  stack_slot* make_stack(const stack_class& wanted);
+  void switch_with_floating_point(thread_record& self, thread_record& next);
+  void start_thread(void** save_here, context_notes* from, thread_record& next);
+  thread_record& next_runnable();
+  void yield_to_activation();
+  [[noreturn]] void exit_current();
+  void retire_stack(thread_record& self) noexcept;
+  void free_retired() noexcept;
+  void make_ready(thread_record& t) noexcept;
+  void wake_joiners(thread_record& self) noexcept;
+  static void thread_main();
+
+  void note(const upcall::event& e) noexcept;
+  void deliver() noexcept;
+  void append_trace(trace::kind what, const thread_record& t, std::int64_t value, std::uint8_t detail) noexcept;
+
+  friend class report_writer;
+
+  // What every switch touches comes first, in as few cache lines as possible.
+  ready_queue ready_;
+  unsigned budget_;                  // switches until the next look at upcalls
+  bool observed_ = false;            // somebody subscribed to upcalls
+  exception_state* exceptions_;      // the kernel thread's: must be read anew when the processor changes it
+  int* errno_;
+  stack_slot* retired_ = nullptr;    // of the thread that ended last; not reused before another thread ended
+  context_notes retired_notes_;
+  thread_record ended_;              // where a thread that ends leaves what nobody needs any more
+  thread_record activation_;         // stands for the activation's own stack; never in a queue
+  thread_extension activation_extension_;
+
+  floating_point_control common_fp_;
+
+  options options_;
+  timer_queue timers_;
+  record_pool records_;
+  start_pool starts_;
+  stack_pool stacks_;
+  stack_class default_class_;
+  ready_queue stackless_;      // created threads for which no stack could be made; they wait for one to come back
+  std::string stackless_why_;  // what the kernel said
+  std::size_t alive_ = 0;
+  std::uint32_t last_number_ = 0;
+  const thread_record* main_ = nullptr;
+  loop_state loop_;
+  time_point last_poll_{};
+  time_point last_turn_{};         // when a loop that spawns child first last let the others run
+  time_point spare_since_{};       // when the present window of watching for spare stacks began
+  std::size_t fewest_spare_ = 0;   // in this window
+  std::shared_ptr<inbox> inbox_;
+  upcall::tally tally_;
+  std::vector<upcall::event> noted_;  // for observers, until the next delivery
+  std::vector<std::weak_ptr<observer>> observers_;
+};
+
+/// The scheduler of the calling kernel thread, for the weft thread that runs on it.
+/// @throws std::system_error(operation_not_permitted) off a weft thread; `call` names the function in the text.
+inline scheduler& scheduler_of_caller(const char* call) {
+  detail::scheduler_face& face = detail::this_scheduler_face();
+  if (face.current == nullptr) [[unlikely]] detail::throw_off_weft(call);
+  return static_cast<scheduler&>(face);
+}
+/// The same where the caller is known to be a weft thread.
+inline scheduler& this_scheduler() noexcept { return static_cast<scheduler&>(detail::this_scheduler_face()); }
+
+}  // namespace weft::sched

@@ -1,0 +1,18 @@
+#include "weft/semaphore.hpp"
+
+#include "sched/scheduler.hpp"
+
+namespace weft::detail {
+
+void semaphore_base::release_some(std::ptrdiff_t update, std::ptrdiff_t maximum) {
+  if (current_thread() == nullptr) [[unlikely]] throw_off_weft("semaphore::release");
+  if (update < 0) throw_error(std::errc::invalid_argument, "counting_semaphore::release: the update must not be negative");
+  if (update > maximum - count_) {
+    throw_error(std::errc::value_too_large, "counting_semaphore::release: the count would exceed max()");
+  }
+  for (; update > 0 && grant_first(waiters_); --update) {
+  }
+  count_ += update;
+}
+
+}  // namespace weft::detail

@@ -1,0 +1,184 @@
+// Threads: spawn, join, detach, cancel, and what a thread can ask about itself.
+#include "weft/thread.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <system_error>
+
+#include "sched/scheduler.hpp"
+
+namespace weft {
+
+thread::id make_id(std::uint32_t number) noexcept { return thread::id{number}; }
+
+namespace sched {
+
+namespace {
+
+struct discard_start {
+  void operator()(detail::start_block* start) const noexcept { start->discard(*start); }
+};
+
+}  // namespace
+
+thread_record& scheduler::spawn(const attributes& how, detail::start_block* start) {
+  std::unique_ptr<detail::start_block, discard_start> owned(start);
+  const bool counted = current != nullptr;  // a post is nobody's to refuse
+  if (counted && options_.max_threads != 0 && alive_ >= options_.max_threads) [[unlikely]] {
+    throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                            "weft: " + std::to_string(alive_) + " threads are alive, as many as options::max_threads allows");
+  }
+  const bool usual = how.stack == 0 && !how.tiny;
+  const std::size_t size = how.stack != 0 ? how.stack : how.tiny ? default_tiny_size : options_.stack;
+  const stack_class stacks = usual ? default_class_ : stacks_.classify({size, options_.guard, how.tiny});
+  thread_record& made = records_.take();
+  try {
+    stacks_.promise(stacks);
+  } catch (...) {
+    records_.give_unused(made);
+    throw;
+  }
+  start->stack_class = std::bit_cast<void*>(stacks);
+  start->floating_point = how.floating_point_control;
+  if (!how.name.empty()) {
+    std::memcpy(start->name, how.name.data(), std::min(how.name.size(), sizeof start->name - 1));
+  }
+
+  made.flags = loop_.ending ? flag_cancel : 0;
+  made.number = ++last_number_ != 0 ? last_number_ : ++last_number_;
+  made.caught = nullptr;
+  made.uncaught = 0;
+  made.error = 0;
+  made.start = owned.release();
+  made.set_state(thread_state::created);
+  ++alive_;
+  record(trace::kind::spawn, made, current != nullptr ? current->number : 0);
+  if (how.start == start::now && current != nullptr) {
+    run_first(made);
+  } else {
+    ready_.put(made);
+  }
+  return made;
+}
+
+void scheduler::detach(thread_record& t) noexcept {
+  if (t.state == thread_state::finished) {
+    records_.give(t);
+  } else {
+    t.flags |= flag_detached;
+  }
+}
+
+void scheduler::request_cancel(thread_record& t) noexcept {
+  if (t.state == thread_state::finished) return;
+  t.flags |= flag_cancel;
+  waiter* const w = t.waits_on;
+  if (w == nullptr || w->shielded || w->reason != detail::wake_reason::granted) return;
+  if (w->operation != nullptr) {
+    w->reason = detail::wake_reason::cancelled;
+    source->cancel(*w->operation);
+  } else {
+    if (w->queue != nullptr) {
+      w->queue->remove(*w);
+    } else {
+      note({upcall::kind::unblocked, upcall::cause::timer, activation_number, t.number, -ECANCELED, {}, &t});
+    }
+    end_wait(*w, detail::wake_reason::cancelled);
+  }
+}
+
+}  // namespace sched
+
+namespace detail {
+
+void* allocate_start(std::size_t bytes) {
+  scheduler_face& face = this_scheduler_face();
+  if (face.current == nullptr) [[unlikely]] {
+    return ::operator new(sched::start_pool::rounded(bytes));  // the first thread of weft::run, or a post
+  }
+  return static_cast<sched::scheduler&>(face).starts().take(bytes);
+}
+
+void free_start(void* block, std::size_t bytes) noexcept {
+  scheduler_face& face = this_scheduler_face();
+  if (face.current == nullptr) [[unlikely]] return ::operator delete(block);
+  static_cast<sched::scheduler&>(face).starts().give(block, bytes);
+}
+
+thread_record* spawn(const attributes& how, start_block* start) {
+  if (current_thread() == nullptr) [[unlikely]] {
+    start->discard(*start);
+    throw_off_weft("thread");
+  }
+  return &sched::this_scheduler().spawn(how, start);
+}
+
+void forget(thread_record& ended) noexcept { sched::this_scheduler().free_record(ended); }
+
+}  // namespace detail
+
+// ---- thread ----
+
+thread::id thread::get_id() const noexcept { return record_ == nullptr ? id{} : id{record_->number}; }
+
+void thread::nothing_to_join() {
+  detail::throw_error(std::errc::invalid_argument, "thread::join: there is no thread to join (it was joined, detached or moved)");
+}
+
+void thread::detach() {
+  sched::scheduler& s = sched::scheduler_of_caller("thread::detach");
+  if (record_ == nullptr) {
+    detail::throw_error(std::errc::invalid_argument, "thread::detach: there is no thread to detach (joined, detached or moved)");
+  }
+  s.detach(*std::exchange(record_, nullptr));
+}
+
+void thread::request_cancel() noexcept {
+  if (record_ == nullptr || detail::current_thread() == nullptr) return;
+  sched::this_scheduler().request_cancel(*record_);
+}
+
+unsigned thread::hardware_concurrency() noexcept {
+  const long n = sysconf(_SC_NPROCESSORS_ONLN);
+  return n > 0 ? static_cast<unsigned>(n) : 0;
+}
+
+std::ostream& operator<<(std::ostream& out, thread::id id) { return out << id.number(); }
+
+void jthread::end() noexcept {
+  if (!thread_.joinable()) return;
+  stop_.request_stop();
+  try {
+    static_cast<void>(thread_.join_with(never, detail::cancellation::shielded));
+  } catch (const std::system_error&) {  // its thread was taken from it while it waited: nothing is left to join
+  }
+}
+
+// ---- this_thread ----
+
+namespace this_thread {
+
+thread::id get_id() noexcept {
+  detail::thread_record* const self = detail::current_thread();
+  return self == nullptr ? thread::id{} : make_id(self->number);
+}
+
+std::string_view name() {
+  static_cast<void>(sched::scheduler_of_caller("this_thread::name"));
+  return detail::current_thread()->name();
+}
+
+bool cancel_requested() noexcept {
+  detail::thread_record* const self = detail::current_thread();
+  return self != nullptr && self->has(sched::flag_cancel);
+}
+
+}  // namespace this_thread
+
+}  // namespace weft

@@ -1,0 +1,288 @@
+// mutex, condition_variable, counting_semaphore: order, errors, deadlines, cancellation.
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "tests/simulated_source.hpp"
+#include "weft/condition_variable.hpp"
+#include "weft/mutex.hpp"
+#include "weft/semaphore.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+
+std::error_code code_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const std::system_error& error) {
+    return error.code();
+  }
+  return {};
+}
+
+void yield_times(int n) {
+  for (int i = 0; i < n; ++i) weft::this_thread::yield();
+}
+
+}  // namespace
+
+TEST_CASE("a mutex is handed to its waiters in the order in which they came") {
+  simulate([] {
+    weft::mutex m;
+    std::string order;
+    m.lock();
+    std::vector<weft::thread> threads;
+    for (const char c : {'a', 'b', 'c'}) {
+      threads.emplace_back([&, c] {
+        const std::lock_guard hold(m);
+        order += c;
+        weft::this_thread::yield();
+      });
+    }
+    yield_times(2);
+    m.unlock();
+    m.lock();  // behind the three
+    order += 'm';
+    m.unlock();
+    for (auto& t : threads) t.join();
+    CHECK(order == "abcm");
+  });
+}
+
+TEST_CASE("only one thread at a time is inside a mutex") {
+  for (const std::uint64_t seed : seeds(50)) {
+    CAPTURE(seed);
+    simulate(seed, [] {
+      weft::mutex m;
+      int inside = 0;
+      int worst = 0;
+      std::vector<weft::thread> threads;
+      for (int i = 0; i < 8; ++i) {
+        threads.emplace_back([&] {
+          for (int k = 0; k < 20; ++k) {
+            const std::scoped_lock hold(m);
+            worst = std::max(worst, ++inside);
+            weft::this_thread::yield();
+            --inside;
+          }
+        });
+      }
+      for (auto& t : threads) t.join();
+      CHECK(worst == 1);
+    });
+  }
+}
+
+TEST_CASE("misuse of a mutex is an error with the standard's code") {
+  simulate([] {
+    weft::mutex m;
+    CHECK(code_of([&] { m.unlock(); }) == std::errc::operation_not_permitted);
+    m.lock();
+    CHECK(code_of([&] { m.lock(); }) == std::errc::resource_deadlock_would_occur);
+    CHECK_FALSE(m.try_lock());
+    weft::thread other([&] {
+      CHECK_FALSE(m.try_lock());
+      CHECK(code_of([&] { m.unlock(); }) == std::errc::operation_not_permitted);
+    });
+    other.join();
+    m.unlock();
+    CHECK(m.try_lock());
+    m.unlock();
+  });
+}
+
+TEST_CASE("a thread cancelled while it waits for a mutex does not get it, and the others do") {
+  simulate([] {
+    weft::mutex m;
+    m.lock();
+    bool got = false;
+    weft::thread first([&] { const std::lock_guard hold(m); });
+    weft::thread second([&] {
+      const std::lock_guard hold(m);
+      got = true;
+    });
+    weft::this_thread::yield();
+    first.request_cancel();
+    m.unlock();
+    first.join();
+    second.join();
+    CHECK(got);
+    CHECK(m.try_lock());
+    m.unlock();
+  });
+}
+
+TEST_CASE("std::lock takes two weft mutexes without deadlock") {
+  simulate([] {
+    weft::mutex a;
+    weft::mutex b;
+    int rounds = 0;
+    weft::thread one([&] {
+      for (int i = 0; i < 100; ++i) {
+        const std::scoped_lock both(a, b);
+        ++rounds;
+        weft::this_thread::yield();
+      }
+    });
+    weft::thread two([&] {
+      for (int i = 0; i < 100; ++i) {
+        const std::scoped_lock both(b, a);
+        ++rounds;
+        weft::this_thread::yield();
+      }
+    });
+    one.join();
+    two.join();
+    CHECK(rounds == 200);
+  });
+}
+
+TEST_CASE("notify_one wakes the longest waiter, notify_all everybody, nobody wakes by itself") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable c;
+    std::string order;
+    std::vector<weft::thread> threads;
+    for (const char name : {'a', 'b', 'c', 'd'}) {
+      threads.emplace_back([&, name] {
+        std::unique_lock hold(m);
+        c.wait(hold);
+        CHECK(hold.owns_lock());
+        order += name;
+      });
+    }
+    yield_times(10);
+    CHECK(order.empty());
+    c.notify_one();
+    yield_times(3);
+    CHECK(order == "a");
+    c.notify_all();
+    for (auto& t : threads) t.join();
+    CHECK(order == "abcd");
+    c.notify_one();  // nobody: no effect, and not remembered
+    std::unique_lock hold(m);
+    CHECK(c.wait_for(hold, 1ms) == weft::cv_status::timeout);
+  });
+}
+
+TEST_CASE("a timed wait that times out holds the mutex again and is no longer queued") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable c;
+    std::unique_lock hold(m);
+    CHECK(c.wait_for(hold, 5ms) == weft::cv_status::timeout);
+    CHECK(hold.owns_lock());
+    CHECK_FALSE(c.wait_for(hold, 5ms, [] { return false; }));
+    CHECK(c.wait_for(hold, 5ms, [] { return true; }));
+    CHECK(c.wait_until(hold, std::chrono::system_clock::now() - 1s) == weft::cv_status::timeout);
+    bool notified = false;
+    weft::thread waiter([&] {
+      std::unique_lock inner(m);
+      notified = c.wait_for(inner, 1h) == weft::cv_status::no_timeout;
+    });
+    hold.unlock();
+    weft::this_thread::yield();
+    c.notify_one();
+    waiter.join();
+    CHECK(notified);
+  });
+}
+
+TEST_CASE("a wait that is cancelled holds its mutex when it throws, and steals no notification") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable c;
+    bool held = false;
+    bool second_woke = false;
+    weft::thread first([&] {
+      std::unique_lock hold(m);
+      try {
+        c.wait(hold);
+      } catch (const weft::cancelled&) {
+        held = hold.owns_lock();
+        throw;
+      }
+    });
+    weft::thread second([&] {
+      std::unique_lock hold(m);
+      c.wait(hold);
+      second_woke = true;
+    });
+    weft::this_thread::yield();
+    first.request_cancel();
+    c.notify_one();
+    first.join();
+    second.join();
+    CHECK(held);
+    CHECK(second_woke);
+  });
+}
+
+TEST_CASE("waiting with a lock that does not hold its mutex is an error") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable c;
+    std::unique_lock hold(m, std::defer_lock);
+    CHECK(code_of([&] { c.wait(hold); }) == std::errc::operation_not_permitted);
+  });
+}
+
+TEST_CASE("permits go to the longest waiter, and none is lost or made") {
+  for (const std::uint64_t seed : seeds(30)) {
+    CAPTURE(seed);
+    simulate(seed, [] {
+      weft::counting_semaphore<> s(3);
+      int inside = 0;
+      int worst = 0;
+      std::vector<weft::thread> threads;
+      for (int i = 0; i < 10; ++i) {
+        threads.emplace_back([&] {
+          for (int k = 0; k < 10; ++k) {
+            s.acquire();
+            worst = std::max(worst, ++inside);
+            weft::this_thread::sleep_for(1ms);
+            --inside;
+            s.release();
+          }
+        });
+      }
+      for (auto& t : threads) t.join();
+      CHECK(worst == 3);
+      CHECK(s.try_acquire());
+      CHECK(s.try_acquire());
+      CHECK(s.try_acquire());
+      CHECK_FALSE(s.try_acquire());
+    });
+  }
+}
+
+TEST_CASE("misuse of a semaphore is an error") {
+  simulate([] {
+    CHECK(code_of([] { weft::binary_semaphore s(2); }) == std::errc::invalid_argument);
+    CHECK(code_of([] { weft::binary_semaphore s(-1); }) == std::errc::invalid_argument);
+    weft::binary_semaphore s(1);
+    CHECK(code_of([&] { s.release(); }) == std::errc::value_too_large);
+    CHECK(code_of([&] { s.release(-1); }) == std::errc::invalid_argument);
+    s.release(0);
+    CHECK(s.try_acquire());
+  });
+}
+
+TEST_CASE("a timed acquire waits for its time on any clock, also infinite and negative ones") {
+  simulate([] {
+    weft::binary_semaphore s(0);
+    CHECK_FALSE(s.try_acquire_for(1ms));
+    CHECK_FALSE(s.try_acquire_for(-1ms));
+    CHECK_FALSE(s.try_acquire_until(std::chrono::system_clock::now() - 1h));
+    weft::thread giver([&] { s.release(); });
+    CHECK(s.try_acquire_for(std::chrono::hours::max()));
+    giver.join();
+  });
+}

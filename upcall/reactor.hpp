@@ -1,0 +1,148 @@
+// The source of upcalls of real kernels: one wait for everything.
+//
+// Life of an operation. `start` tries it at once if the descriptor is believed ready and nobody else could run; puts it into
+// the batch if others could; parks it on its descriptor if it is not ready. Edges reported by epoll move parked operations
+// into the batch. `poll` and `wait` flush the batch: through the ring in one system call, told not to wait, or by direct calls
+// where they are few or there is no ring. What is finished is delivered as one batch of `unblocked` upcalls.
+//
+// What cannot be polled (files, open, fsync) goes through the batch too, and then stays in flight in the ring, or on a worker
+// kernel thread.
+//
+// Invariants. An operation is in exactly one place (operation_list.hpp). In one direction of a descriptor at most one
+// operation is in the batch or in the ring: it holds the turn, and so transfers are first come, first served. A finished
+// operation is in no other list. `start` never waits, and never calls the handler but for `others_ready`.
+#pragma once
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "upcall/descriptor_table.hpp"
+#include "upcall/operation_list.hpp"
+#include "upcall/ring.hpp"
+#include "upcall/workers.hpp"
+#include "weft/upcall.hpp"
+
+namespace weft::upcall::engine {
+
+class reactor final : public source {
+ public:
+  /// `how` is ring or direct; `report` says why, in words. @throws std::system_error when the kernel refuses epoll
+  reactor(transfer how, std::string report);
+  ~reactor() override;
+  reactor(const reactor&) = delete;
+  reactor& operator=(const reactor&) = delete;
+
+  void attach(handler& receiver) override { handler_ = &receiver; }
+  bool start(operation& op) override;
+  void cancel(operation& op) override;
+  void poll() override;
+  void wait(time_point deadline) override;
+  void wake() noexcept override;
+  [[nodiscard]] std::size_t pending() const noexcept override { return pending_; }
+  [[nodiscard]] bool wants_poll() const noexcept override { return pending_ != 0; }
+  [[nodiscard]] std::string_view name() const noexcept override { return how_ == transfer::ring ? "ring" : "direct"; }
+
+  /// How transfers reach the kernel, and why, in words.
+  [[nodiscard]] std::string_view report() const noexcept { return report_; }
+
+ private:
+  // ---- downcalls (reactor_start.cpp). True: complete at once, `op.result` filled ----
+  bool begin(operation& op);
+  bool begin_transfer(operation& op);
+  bool begin_file(operation& op, descriptor_entry& entry);
+  bool begin_open(operation& op);
+  bool begin_sync(operation& op);
+  bool begin_poll(operation& op);
+  bool begin_connect(operation& op);
+  bool begin_close(operation& op);
+  enum class line : bool { last, first };
+  bool park(operation& op, descriptor_entry& entry, direction d, line where);
+  bool fail_all(int fd, std::int32_t error);
+
+  // ---- moving operations (reactor.cpp) ----
+  void collect(operation& op, descriptor_entry* entry);
+  void uncollect(operation& op);
+  void advance(descriptor_entry& entry, direction d);
+  void give_turn_back(operation& op, descriptor_entry& entry);
+  void finish(operation& op, std::int32_t result);
+  [[nodiscard]] descriptor_entry* entry_of(const operation& op) noexcept;
+
+  // ---- carrying out (reactor.cpp) ----
+  void flush();
+  void carry_out(operation& op, bool through_ring);
+  void ask_doubtful(bool through_ring);
+  void carry_out_file(operation& op);
+  void transferred(operation& op, std::int32_t result);
+  void file_done(operation& op, std::int32_t result);
+  void connected(operation& op);
+  void to_worker(operation& op);
+  void submit();
+  void reap();
+  [[nodiscard]] std::int32_t second_try(operation& op, std::int32_t result);
+
+  // ---- what no edge tells of (reactor_retry.cpp) ----
+  void try_later(operation& op);
+  void retry();
+  void give_up(operation& op, std::int32_t error);
+  void opened(operation& op, std::int32_t result);
+
+  // ---- waiting (reactor_wait.cpp) ----
+  void look();
+  void news(const epoll_event& event);
+  void recheck_watchers(descriptor_entry& entry);
+  void take_worker_results();
+  void sleep(time_point deadline);
+  void deliver();
+
+  // Fewer transfers are as cheap as direct calls: receives, ring against direct: 1: +14 %, 2: 0, 3: -7 %, 16: -17 %.
+  static constexpr std::size_t many = 3;
+  static constexpr std::size_t asked_at_once = 128;
+  static constexpr std::size_t news_at_once = 256;
+  static constexpr std::size_t events_at_once = 512;
+
+  handler* handler_ = nullptr;
+  descriptor_table table_;
+  ring ring_;
+  operation_list batch_;
+  operation_list finished_;  // those for whose events there was no room
+  operation_list retrying_;
+  std::size_t batch_size_ = 0;
+  std::size_t finished_count_ = 0;
+  std::size_t pending_ = 0;
+  time_point last_look_{};
+  time_point next_retry_ = never;
+  duration retry_interval_{};
+  transfer how_;
+  bool ring_news_ = false;  // the ring said that the epoll set has news
+  std::size_t asked_count_ = 0;
+  std::array<pollfd, asked_at_once> asked_{};       // doubtful descriptors,
+  std::array<operation*, asked_at_once> askers_{};  // and who wants to read them
+  std::unique_ptr<std::array<epoll_event, news_at_once>> news_;
+  std::unique_ptr<std::array<event, events_at_once>> events_;
+  std::unique_ptr<workers> workers_;
+  std::string report_;
+  pid_t owner_;
+  int doorbell_ = -1;
+
+  // wake() and wait(), see reactor_wait.cpp
+  std::atomic<bool> woken_{false};
+  std::atomic<bool> asleep_{false};
+};
+
+}  // namespace weft::upcall::engine
+
+namespace weft::upcall {
+
+/// How `made`, which make_reactor returned, transfers and why, in words: "transfers direct: io_uring_setup refused (…): …".
+[[nodiscard]] std::string_view reactor_report(const source& made) noexcept;
+
+}  // namespace weft::upcall
