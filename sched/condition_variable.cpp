@@ -6,14 +6,23 @@
 namespace weft {
 
 void condition_variable::notify_one() noexcept {
+  if (detail::current_thread() == nullptr && detail::on_weft_thread()) [[unlikely]] {
+    return detail::with_processor("condition_variable::notify_one", [this] { notify_one(); });
+  }
   if (detail::waiter* const w = waiters_.pop_front()) detail::grant(*w);
 }
 
 void condition_variable::notify_all() noexcept {
+  if (detail::current_thread() == nullptr && detail::on_weft_thread()) [[unlikely]] {
+    return detail::with_processor("condition_variable::notify_all", [this] { notify_all(); });
+  }
   while (detail::waiter* const w = waiters_.pop_front()) detail::grant(*w);
 }
 
 cv_status condition_variable::wait_deadline(std::unique_lock<mutex>& lock, time_point deadline) {
+  if (detail::current_thread() == nullptr) [[unlikely]] {
+    return detail::with_processor("condition_variable::wait", [&] { return wait_deadline(lock, deadline); });
+  }
   if (!lock.owns_lock()) {
     detail::throw_error(std::errc::operation_not_permitted, "condition_variable::wait: the lock given does not hold its mutex");
   }

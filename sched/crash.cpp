@@ -218,7 +218,6 @@ void drop_signal_stack(void* memory) noexcept {
 
 crash_reports::crash_reports() {
   watch_forks();
-  signal_stack_ = make_signal_stack();
   const std::lock_guard guard(lock);
   if (users++ != 0) return;
   std::for_each(signals.begin(), signals.end(), take);
@@ -233,7 +232,10 @@ crash_reports::~crash_reports() {
       give_terminate_back();
     }
   }
-  drop_signal_stack(signal_stack_);
 }
+
+signal_stack::signal_stack() noexcept : memory_(make_signal_stack()) {}
+
+signal_stack::~signal_stack() { drop_signal_stack(memory_); }
 
 }  // namespace weft::sched

@@ -7,29 +7,18 @@
 
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
+#include "weft/detail/region.hpp"
 #include "weft/thread.hpp"
 
 namespace weft::sched {
-
-// Exchanges what the kernel thread keeps for the running program: the exception state and errno.
-[[gnu::always_inline]] inline void scheduler::exchange(thread_record& from, const thread_record& to) noexcept {
-  exception_state* const exceptions = exceptions_;
-  int* const error = errno_;
-  from.caught = exceptions->caught;
-  from.uncaught = exceptions->uncaught;
-  from.error = *error;
-  exceptions->caught = to.caught;
-  exceptions->uncaught = to.uncaught;
-  *error = to.error;
-}
 
 // Gives the processor from `self` to `next`; returns when `self` is given it back. The only place where two contexts that
 // both go on are exchanged.
 //
 // It may return on another kernel thread: nothing read before the switch that belongs to the kernel thread is used after it.
 [[gnu::always_inline]] inline void scheduler::switch_to(thread_record& self, thread_record& next) {
+  if (self.has(flags_of_care)) [[unlikely]] return switch_with_care(self, next);
   exchange(self, next);
-  if (self.has(flag_floating_point)) [[unlikely]] return switch_with_floating_point(self, next);
   if (next.state == thread_state::created) [[unlikely]] {
     return start_thread(&self.context, &self.extension->notes, next);
   }
@@ -38,8 +27,10 @@ namespace weft::sched {
 }
 
 // A thread that asked for FP control words of its own puts them by when it leaves, leaves those that all others share, and
-// takes its own again when it is back. So no other switch has to look.
-void scheduler::switch_with_floating_point(thread_record& self, thread_record& next) {
+// takes its own again when it is back. So no other switch has to look. A pinned thread does not leave its kernel thread.
+void scheduler::switch_with_care(thread_record& self, thread_record& next) {
+  if (self.has(flag_pinned)) return stay_here(self, next);
+  exchange(self, next);
   save(self.extension->fp);
   load(common_fp_);
   if (next.state == thread_state::created) {
@@ -56,7 +47,7 @@ void scheduler::switch_with_floating_point(thread_record& self, thread_record& n
 // a handful of loads and stores without a call in between, and the compiler keeps all of it in scratch registers.
 [[gnu::always_inline]] inline bool scheduler::plain_switch(const thread_record& self, const thread_record* next) const noexcept {
   return next != nullptr && next->state == thread_state::ready && budget_ > 1 && trace == nullptr &&
-         !self.has(flag_floating_point);
+         ((self.flags | next->flags) & flags_of_care) == 0;
 }
 
 // Gives the processor to `next` when plain_switch() holds; the caller has given `self` its new state.
@@ -71,7 +62,7 @@ void scheduler::switch_with_floating_point(thread_record& self, thread_record& n
 // `next`, a thread that has run before or the activation, is the one that runs now.
 [[gnu::always_inline]] inline void scheduler::take_processor(thread_record& next) noexcept {
   current = &next;
-  if (&next == &activation_) return;
+  if (&next == &carrier_->record) return;
   next.set_state(thread_state::running);
   record(trace::kind::run, next);
 }
@@ -131,7 +122,7 @@ void scheduler::dispatch(thread_record& next) {
       return wait_for_stack(next, error.what());
     }
   }
-  switch_to(activation_, next);
+  switch_to(carrier_->record, next);
 }
 
 // The retired stack is left alone as long as another can be made: with two stacks in turn, threads that run one after the other
@@ -156,15 +147,16 @@ void scheduler::wait_for_stack(thread_record& t, const char* why) noexcept {
   }
 }
 
-// Who runs after the running thread: the next ready one, or the activation when there is none, when upcalls are due, or when
-// the next one needs a stack that must first be mapped.
+// Who runs after the running thread: the next ready one, or the activation when there is none, when upcalls are due, when the
+// next one needs a stack that must first be mapped, or when it wants the processor on a kernel thread of its own.
 [[gnu::always_inline]] inline thread_record& scheduler::next_runnable() {
-  if (--budget_ == 0) [[unlikely]] return activation_;
+  if (--budget_ == 0) [[unlikely]] return carrier_->record;
   thread_record* const next = ready_.take();
-  if (next == nullptr) [[unlikely]] return activation_;
-  if (next->state == thread_state::created && next->start->stack == nullptr && !find_stack(*next)) [[unlikely]] {
+  if (next == nullptr) [[unlikely]] return carrier_->record;
+  const bool lacks_stack = next->state == thread_state::created && next->start->stack == nullptr && !find_stack(*next);
+  if (lacks_stack || next->has(flag_pinned)) [[unlikely]] {
     ready_.put_first(*next);
-    return activation_;
+    return carrier_->record;
   }
   return *next;
 }
@@ -232,7 +224,7 @@ void scheduler::yield_to_activation() {
   self.set_state(thread_state::ready);
   record(trace::kind::yield, self);
   ready_.put(self);
-  switch_to(self, activation_);
+  switch_to(self, carrier_->record);
 }
 
 [[gnu::always_inline]] inline void scheduler::wait_in(detail::wait_queue& queue, waiter& w, time_point deadline,
@@ -279,6 +271,8 @@ void scheduler::park(waiter& w, thread_state state) {
   record(trace::kind::ready, t);
   ready_.put(t);
 }
+
+void scheduler::make_ready_again(thread_record& t) noexcept { make_ready(t); }
 
 [[gnu::always_inline]] inline void scheduler::end_wait_here(waiter& w, detail::wake_reason why) noexcept {
   w.reason = why;
@@ -362,4 +356,8 @@ void grant(waiter& w) noexcept { sched::this_scheduler().end_wait_here(w, wake_r
 
 }  // namespace weft::detail
 
-void weft::this_thread::yield() { sched::scheduler_of_caller("this_thread::yield").let_others_run(); }
+void weft::this_thread::yield() {
+  detail::scheduler_face& face = detail::this_scheduler_face();
+  if (face.current == nullptr) [[unlikely]] return detail::with_processor("this_thread::yield", [] { yield(); });
+  static_cast<sched::scheduler&>(face).let_others_run();
+}

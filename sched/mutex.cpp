@@ -8,7 +8,7 @@ namespace weft {
 // Reached when the mutex is taken, or off a weft thread.
 void mutex::lock_slow(detail::cancellation mode) {
   detail::thread_record* const self = detail::current_thread();
-  if (self == nullptr) detail::throw_off_weft("mutex::lock");
+  if (self == nullptr) return detail::with_processor("mutex::lock", [=, this] { lock_slow(mode); });
   if (owner_ == nullptr) {
     owner_ = self;
     return;
@@ -25,13 +25,13 @@ void mutex::lock_slow(detail::cancellation mode) {
 
 void mutex::unlock_slow() {
   detail::thread_record* const self = detail::current_thread();
-  if (self == nullptr) detail::throw_off_weft("mutex::unlock");
+  if (self == nullptr) return detail::with_processor("mutex::unlock", [this] { unlock(); });
   if (owner_ != self) {
     detail::throw_error(std::errc::operation_not_permitted, "mutex::unlock: the calling thread does not hold this mutex");
   }
   detail::waiter* const next = waiters_.pop_front();
-  owner_ = next->thread;
-  detail::grant(*next);
+  owner_ = next != nullptr ? next->thread : nullptr;
+  if (next != nullptr) detail::grant(*next);
 }
 
 void mutex::destroyed_locked() noexcept {

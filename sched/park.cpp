@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "sched/scheduler.hpp"
+#include "weft/detail/region.hpp"
 
 // ---- the current scheduler ----
 
@@ -26,6 +27,9 @@ using sched::scheduler;
 using sched::thread_state;
 
 wake_reason sleep(time_point deadline) {
+  if (current_thread() == nullptr) [[unlikely]] {
+    return with_processor("this_thread::sleep_until", [&] { return sleep(deadline); });
+  }
   scheduler& s = sched::scheduler_of_caller("this_thread::sleep_until");
   if (s.must_cancel(cancellation::allowed)) [[unlikely]] return wake_reason::cancelled;
   waiter self;
@@ -46,6 +50,9 @@ bool begins_although_cancelled(upcall::opcode code) noexcept { return code == up
 }  // namespace
 
 std::int32_t perform(upcall::operation& request, time_point deadline) {
+  if (current_thread() == nullptr) [[unlikely]] {
+    return with_processor(upcall::name(upcall::cause_of(request.code)).data(), [&] { return perform(request, deadline); });
+  }
   scheduler& s = sched::scheduler_of_caller(upcall::name(upcall::cause_of(request.code)).data());
   const cancellation mode = begins_although_cancelled(request.code) ? cancellation::shielded : cancellation::allowed;
   if (s.must_cancel(mode)) [[unlikely]] throw_cancelled();
@@ -55,6 +62,7 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
   self.operation = &request;
   self.thread = s.current;
   request.thread = s.current;
+  request.portable = s.current->has(sched::flag_pinned);
   s.set_deadline(self, deadline);  // may throw: the kernel knows nothing of the request yet
   if (s.source->start(request)) {
     s.clear_deadline(self);
@@ -71,6 +79,10 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
   return request.result;
 }
 
-time_point now() { return sched::scheduler_of_caller("a timed wait").source->now(); }
+// The clock is the source's; inside a region, where the source may be in use, it is asked with the processor.
+time_point now() {
+  if (current_thread() == nullptr) [[unlikely]] return with_processor("a timed wait", [] { return now(); });
+  return sched::this_scheduler().source->now();
+}
 
 }  // namespace weft::detail

@@ -13,6 +13,7 @@ const char* name(thread_state s) noexcept {
     case thread_state::running: return "running";
     case thread_state::parked: return "parked";
     case thread_state::in_kernel: return "in kernel";
+    case thread_state::away: return "in a region";
     case thread_state::finished: return "finished";
   }
   return "unknown";

@@ -90,6 +90,7 @@ class report_writer {
   std::map<place, group> grouped();
   std::string circles() const;
   std::string stackless() const;
+  std::string region_text(const thread_record& t) const;
   call_stack stack_of(const thread_record& t);
 
   scheduler& scheduler_;
@@ -127,10 +128,19 @@ std::string report_writer::each() {
       out += (t->state == thread_state::parked ? " in " : ": ") + wait_text(*t);
       if (t->waits_on->timer != 0 && t->waits_on->what != std::string_view("sleep")) out += ", with a deadline";
     }
+    if (t->state == thread_state::away) out += region_text(*t);
     if (t->has(flag_cancel)) out += ", asked to end";
     out += "\n" + names_.lines(stack_of(*t));
   }
   return out;
+}
+
+// Where a thread in a region is, as far as the kernel says.
+std::string report_writer::region_text(const thread_record& t) const {
+  const std::uint32_t number = t.extension->away_on.load(std::memory_order_relaxed);
+  const int call = scheduler_.pool_->system_call_of(number);
+  return " on kernel thread " + to_string(scheduler_.pool_->kernel_thread_of(number)) +
+         (call < 0 ? "" : ", in " + std::string(upcall::system_call_name(call)));
 }
 
 std::map<place, group> report_writer::grouped() {
@@ -171,12 +181,14 @@ call_stack report_writer::stack_of(const thread_record& t) {
   switch (t.state) {
     case thread_state::vacant:
     case thread_state::created:
+    case thread_state::away:  // it runs, on another kernel thread
     case thread_state::finished: return {};
     case thread_state::running: return walk_here(hidden_, bounds_of(t));
     case thread_state::ready:
     case thread_state::parked:
     case thread_state::in_kernel: break;
   }
+  if (t.has(flag_pinned)) return {};  // its kernel thread waits on its stack
   const stack_bounds bounds = bounds_of(t);
   const auto saved = reinterpret_cast<std::uintptr_t>(t.context);
   if (saved < bounds.low || saved >= bounds.high) return {};

@@ -20,6 +20,19 @@ void print_report(std::string_view text) noexcept;
 /// Prints `sentence` and the running thread's name and backtrace, and aborts. For misuse that cannot be thrown.
 [[noreturn]] void fatal(std::string_view sentence) noexcept;
 
+/// The calling kernel thread's alternate signal stack while it exists, unless the kernel thread had one before: a report about a
+/// stack without room needs another. Destroyed on the same kernel thread.
+class signal_stack {
+ public:
+  signal_stack() noexcept;
+  ~signal_stack();
+  signal_stack(const signal_stack&) = delete;
+  signal_stack& operator=(const signal_stack&) = delete;
+
+ private:
+  void* memory_;
+};
+
 /// While one exists, this process reports stack overflows and unhandled exceptions of weft threads before it ends, and a
 /// forked child is kept off its parent's scheduler. One per running scheduler; what was installed before is chained to and
 /// restored with the last.
@@ -29,9 +42,6 @@ class crash_reports {
   ~crash_reports();
   crash_reports(const crash_reports&) = delete;
   crash_reports& operator=(const crash_reports&) = delete;
-
- private:
-  void* signal_stack_ = nullptr;  // of this kernel thread, unless it had one
 };
 
 }  // namespace weft::sched

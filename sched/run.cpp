@@ -7,6 +7,7 @@
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/trace_file.hpp"
+#include "weft/detail/region.hpp"
 #include "weft/runtime.hpp"
 
 namespace weft {
@@ -84,20 +85,30 @@ bool poster::post(std::function<void()> fn) const {
 }
 
 poster make_poster() {
+  if (detail::current_thread() == nullptr) return detail::with_processor("make_poster", [] { return make_poster(); });
   poster made;
   made.state_ = std::make_shared<way_in>(sched::scheduler_of_caller("make_poster").mail());
   return made;
 }
 
-std::string dump_threads() { return sched::thread_report(sched::scheduler_of_caller("dump_threads")); }
+std::string dump_threads() {
+  if (detail::current_thread() == nullptr) return detail::with_processor("dump_threads", [] { return dump_threads(); });
+  return sched::thread_report(sched::scheduler_of_caller("dump_threads"));
+}
 
 // ---- upcalls seen from above ----
 
 namespace upcall {
 
-tally counts() { return sched::scheduler_of_caller("upcall::counts").tally(); }
+tally counts() {
+  if (detail::current_thread() == nullptr) return detail::with_processor("upcall::counts", [] { return counts(); });
+  return sched::scheduler_of_caller("upcall::counts").tally();
+}
 
 subscription subscribe(std::function<void(std::span<const event>)> observer) {
+  if (detail::current_thread() == nullptr) {
+    return detail::with_processor("upcall::subscribe", [&] { return subscribe(std::move(observer)); });
+  }
   sched::scheduler& s = sched::scheduler_of_caller("upcall::subscribe");
   if (!observer) detail::throw_error(std::errc::invalid_argument, "upcall::subscribe: the observer is empty");
   auto kept = std::make_shared<sched::scheduler::observer>(std::move(observer));

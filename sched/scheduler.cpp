@@ -2,8 +2,9 @@
 //
 // Concepts. A *thread* is a record, and while it lives a stack. The *processor* is the right to run threads of this scheduler;
 // exactly one kernel thread has it, its *activation*. The activation has a stack of its own, the kernel thread's, on which it
-// runs `loop`: take upcalls, run threads, and sleep when there is nothing to do. `activation_` is a record that stands for that
-// stack, so that one switch serves all.
+// runs `loop`: take upcalls, run threads, and sleep when there is nothing to do. A record stands for that stack, so that one
+// switch serves all. While no thread is in a region of `blocking`, the activation is the kernel thread that called run();
+// how the processor goes to another one is told in region.cpp.
 //
 // Life of a thread. `spawn` makes a record in the ready queue. It gets a stack when it first runs (`start_thread`), so a
 // hundred thousand threads that run one after the other use one warm stack. A thread that waits links a waiter, and `park`
@@ -41,28 +42,17 @@
 
 namespace weft::sched {
 
-namespace {
-
-exception_state* this_kernel_threads_exceptions() noexcept {
-  return reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
-}
-
-}  // namespace
-
 scheduler::scheduler(const options& how, upcall::source& what_happens)
     : budget_(std::max(1U, how.switches_per_poll)),
-      exceptions_(this_kernel_threads_exceptions()),
-      errno_(&errno),
       options_(how),
       stacks_(stack_limits{}),
       default_class_(stacks_.classify({how.stack, how.guard, false})),
-      inbox_(std::make_shared<inbox>(what_happens)) {
+      inbox_(std::make_shared<inbox>(what_happens)),
+      first_(*this, 1) {
   source = &what_happens;
   options_.switches_per_poll = budget_;
-  activation_.extension = &activation_extension_;
-  activation_.state = thread_state::running;
-  std::strncpy(activation_extension_.name, "activation", sizeof activation_extension_.name - 1);
-  context_adopt_kernel_thread(activation_extension_.notes);
+  first_.begin();
+  settle_on(first_);
   source->attach(*this);
 }
 
@@ -74,28 +64,39 @@ scheduler::~scheduler() {
 // ---- the loop of the activation ----
 
 void scheduler::run(detail::start_block* main) {
-  note({upcall::kind::processor_added, upcall::cause::start, activation_number, 0, 0, {}, nullptr});
+  note({upcall::kind::processor_added, upcall::cause::start, first_.number, 0, 0, {}, nullptr});
   main_ = &spawn({.name = "main"}, main);
   detach(const_cast<thread_record&>(*main_));
-  loop();
+  loop(first_);
+  if (pool_ != nullptr) {
+    pool_->stand_by(first_.number);  // until the last thread has ended, wherever that is
+    pool_->join();
+    settle_on(first_);
+  }
   deliver();
   if (loop_.deadlocked) throw deadlock(loop_.report);
 }
 
-void scheduler::loop() {
+// Runs threads for as long as `me`, the activation on whose stack this is, holds the processor.
+void scheduler::loop(carrier& me) {
   for (;;) {
     if (inbox_->has_posts()) take_posts();
+    if (has_returned()) [[unlikely]] take_returned();
     poll_if_due();
     if (observed_) deliver();
     if (loop_.main_ended && !loop_.ending) cancel_all();
     if (budget_ == 0) budget_ = options_.switches_per_poll;  // not when we are here for a stack only: see run_first
     if (thread_record* const next = ready_.take(); next != nullptr) {
+      if (next->has(flag_pinned)) [[unlikely]] return give_processor_to(*next);
       dispatch(*next);
+      // Perhaps another activation holds the processor by now: then nothing here may be touched.
+      if (me.why != carrier::departure::none && !see_off(me)) [[unlikely]] return;
       current = nullptr;  // this stack is no thread's: weft calls from an observer are refused
     } else if (alive_ == 0) {
+      if (pool_ != nullptr) pool_->end();
       return;
-    } else {
-      idle();
+    } else if (!idle()) {
+      return;
     }
   }
 }
@@ -113,21 +114,30 @@ void scheduler::poll_if_due() {
   if (!timers_.empty()) expire_timers();
 }
 
-void scheduler::idle() {
-  const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts();
-  if (hopeless) return on_deadlock();
+// Nothing is ready: sleeps until something happens. @returns false when the processor was taken meanwhile.
+bool scheduler::idle() {
+  const bool hopeless =
+      source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() && away_ == 0;
+  if (hopeless) {
+    on_deadlock();
+    return true;
+  }
   if (options_.idle_spin.count() > 0) {
     for (const time_point end = clock::now() + options_.idle_spin; clock::now() < end;) {
-      if (inbox_->has_posts()) return;
+      if (inbox_->has_posts() || has_returned()) return true;
     }
   }
   constexpr std::chrono::milliseconds retry{10};
-  const time_point until = std::min(timers_.earliest(), trim_spare_stacks());
-  record(trace::kind::idle, activation_);
-  source->wait(inbox_->has_posts() ? time_point{} : stackless_.empty() ? until : std::min(until, source->now() + retry));
-  record(trace::kind::busy, activation_);
+  time_point until = std::min(timers_.earliest(), trim_spare_stacks());
+  if (!stackless_.empty()) until = std::min(until, source->now() + retry);
+  if (inbox_->has_posts() || has_returned()) until = time_point{};
+  record(trace::kind::idle, carrier_->record);
+  if (pool_ != nullptr && !doze(until)) return false;
+  if (pool_ == nullptr) source->wait(until);
+  record(trace::kind::busy, carrier_->record);
   if (thread_record* const t = stackless_.take(); t != nullptr) ready_.put(*t);  // perhaps there is memory by now
   if (!timers_.empty()) expire_timers();
+  return true;
 }
 
 // Gives back the memory of stacks that nobody needed for a while: all but the most that were in use at once in the last window.
@@ -165,7 +175,7 @@ void scheduler::expire_timers() {
     if (w->queue != nullptr) {
       w->queue->remove(*w);
     } else {
-      note({upcall::kind::unblocked, upcall::cause::timer, activation_number, w->thread->number, 0, {}, w->thread});
+      note(about(upcall::kind::unblocked, upcall::cause::timer, *w->thread));
     }
     end_wait(*w, detail::wake_reason::timed_out);
   }
@@ -176,7 +186,7 @@ void scheduler::take_posts() {
   try {
     inbox_->take_all([this](const std::function<void()>& fn) {
       thread_record& made = spawn({.name = "post"}, detail::make_start(fn));
-      note({upcall::kind::unblocked, upcall::cause::post, activation_number, made.number, 0, {}, &made});
+      note(about(upcall::kind::unblocked, upcall::cause::post, made));
       detach(made);
     });
   } catch (const std::exception&) {
@@ -210,6 +220,7 @@ void scheduler::handle(std::span<const upcall::event> batch) {
   for (upcall::event e : batch) {
     if (e.record != nullptr) {
       e.thread = e.record->number;
+      e.activation = carrier_->number;
       end_wait(*e.record->waits_on, e.record->waits_on->reason);
     }
     note(e);
@@ -220,7 +231,7 @@ void scheduler::handle(std::span<const upcall::event> batch) {
 void scheduler::note(const upcall::event& e) noexcept {
   ++tally_.by[static_cast<std::size_t>(e.what)][static_cast<std::size_t>(e.why)];
   if (trace != nullptr) [[unlikely]] {
-    trace->append({.ticks = trace::ticks(), .thread = e.thread, .activation = activation_number, .what = trace::kind::upcall,
+    trace->append({.ticks = trace::ticks(), .thread = e.thread, .activation = e.activation, .what = trace::kind::upcall,
                    .detail = static_cast<std::uint8_t>(e.what), .cause = static_cast<std::uint8_t>(e.why), .value = e.result});
   }
   if (observed_) [[unlikely]] {
@@ -252,7 +263,7 @@ void scheduler::deliver() noexcept {
 }
 
 void scheduler::append_trace(trace::kind what, const thread_record& t, std::int64_t value, std::uint8_t detail) noexcept {
-  trace->append({.ticks = trace::ticks(), .thread = t.number, .activation = activation_number, .what = what, .detail = detail,
+  trace->append({.ticks = trace::ticks(), .thread = t.number, .activation = carrier_->number, .what = what, .detail = detail,
                  .value = value});
 }
 

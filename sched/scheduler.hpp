@@ -6,12 +6,15 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "sched/carrier.hpp"
 #include "sched/context.hpp"
 #include "sched/inbox.hpp"
 #include "sched/ready_queue.hpp"
@@ -82,12 +85,30 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void handle(std::span<const upcall::event> batch) override;
   [[nodiscard]] bool others_ready() const noexcept override { return !ready_.empty(); }
   /// The running thread is about to wait for the kernel.
-  void note_blocked(upcall::cause why) { note({upcall::kind::blocked, why, activation_number, current->number, 0, {}, current}); }
+  void note_blocked(upcall::cause why) { note(about(upcall::kind::blocked, why, *current)); }
   [[nodiscard]] const upcall::tally& tally() const noexcept { return tally_; }
 
   using observer = std::function<void(std::span<const upcall::event>)>;
   /// Owned by subscriptions; expired ones are dropped at the next delivery.
   void observe(const std::shared_ptr<observer>& who);
+
+  // ---- regions and activations (region.cpp, activation.cpp) ----
+
+  /// The running thread begins a region of blocking(). It may come back on another kernel thread.
+  void enter_region();
+  /// The thread whose region runs on `me` ends it. Returns with the processor, perhaps on another kernel thread.
+  static void leave_region(carrier& me) noexcept;
+  /// The same thread takes the processor for one operation, and gives it back, on this kernel thread.
+  static void pause_region(carrier& me);
+  static void resume_region(carrier& me) noexcept;
+
+  void begin_activation(std::uint32_t number) override;
+  bool take(std::uint32_t number, detail::processor::word seen) override;
+  void serve(std::uint32_t number) override;
+  void end_activation(std::uint32_t number) override;
+
+  /// The activation that holds the processor.
+  [[nodiscard]] carrier& holder() noexcept { return *carrier_; }
 
   // ---- the rest ----
 
@@ -101,8 +122,6 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
     if (trace != nullptr) [[unlikely]] append_trace(what, t, value, detail);
   }
 
-  static constexpr std::uint32_t activation_number = 1;
-
  private:
   struct loop_state {
     bool main_ended = false;  // the others are to be asked to end
@@ -111,8 +130,9 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
     std::string report;
   };
 
-  void loop();
-  void idle();
+  void loop(carrier& me);
+  [[nodiscard]] bool idle();
+  [[nodiscard]] bool doze(time_point until);
   void poll_if_due();
   time_point trim_spare_stacks();
   void expire_timers();
@@ -123,13 +143,17 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void dispatch(thread_record& next);
   void wait_for_stack(thread_record& t, const char* why) noexcept;
   void switch_to(thread_record& self, thread_record& next);
-  void exchange(thread_record& from, const thread_record& to) noexcept;
+  [[gnu::always_inline]] inline void exchange(thread_record& from, const thread_record& to) noexcept {
+    exchange_state(*exceptions_, *errno_, from, to);
+  }
+  static void exchange_state(exception_state& exceptions, int& error, thread_record& from, const thread_record& to) noexcept;
   void take_processor(thread_record& next) noexcept;
   [[nodiscard]] bool plain_switch(const thread_record& self, const thread_record* next) const noexcept;
   void switch_plainly(thread_record& self, thread_record& next);
   bool find_stack(thread_record& t) noexcept;
   stack_slot* make_stack(const stack_class& wanted);
-  void switch_with_floating_point(thread_record& self, thread_record& next);
+  void switch_with_care(thread_record& self, thread_record& next);
+  void stay_here(thread_record& self, thread_record& next);
   void start_thread(void** save_here, context_notes* from, thread_record& next);
   thread_record& next_runnable();
   void yield_to_activation();
@@ -140,9 +164,36 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void wake_joiners(thread_record& self) noexcept;
   static void thread_main();
 
+  [[nodiscard]] upcall::event about(upcall::kind what, upcall::cause why, thread_record& t, std::int32_t result = 0) const {
+    return {what, why, carrier_->number, t.number, result, {}, &t};
+  }
   void note(const upcall::event& e) noexcept;
   void deliver() noexcept;
   void append_trace(trace::kind what, const thread_record& t, std::int64_t value, std::uint8_t detail) noexcept;
+
+  // region.cpp
+  [[nodiscard]] carrier& carrier_of(std::uint32_t number) noexcept { return number == 1 ? first_ : *others_[number - 2]; }
+  [[nodiscard]] bool ready_to_lend() const noexcept;
+  [[nodiscard]] bool prepare_region();
+  bool make_pool();
+  void lend(carrier& me) noexcept;
+  void be_carried();
+  void carry(carrier& me, thread_record& t) noexcept;
+  void hand_back(carrier& me, thread_record& self) noexcept;
+  [[nodiscard]] bool take_back(carrier& me, thread_record& self) noexcept;
+  [[nodiscard]] bool see_off(carrier& me) noexcept;
+  void publish(thread_record& t) noexcept;
+  void take_returned() noexcept;
+  void make_ready_again(thread_record& t) noexcept;  // dispatch.cpp
+  [[nodiscard]] bool observes() const noexcept { return trace != nullptr || observed_; }
+  [[nodiscard]] bool has_returned() const noexcept { return returned_.load(std::memory_order_relaxed) != nullptr; }
+  void settle_on(carrier& by) noexcept;
+  void give_processor_to(thread_record& pinned) noexcept;
+  void await_processor(carrier& me, thread_record& self) noexcept;
+  void let_next_enter() noexcept;
+  void step(const char* what) const noexcept {
+    if (pool_ != nullptr && pool_->steps) [[unlikely]] pool_->step(what);
+  }
 
   friend class report_writer;
 
@@ -150,13 +201,12 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   ready_queue ready_;
   unsigned budget_;                  // switches until the next look at upcalls
   bool observed_ = false;            // somebody subscribed to upcalls
-  exception_state* exceptions_;      // the kernel thread's: must be read anew when the processor changes it
+  exception_state* exceptions_;      // of the kernel thread that holds the processor: settle_on() changes them
   int* errno_;
+  carrier* carrier_;                 // the activation that holds the processor
   stack_slot* retired_ = nullptr;    // of the thread that ended last; not reused before another thread ended
   context_notes retired_notes_;
   thread_record ended_;              // where a thread that ends leaves what nobody needs any more
-  thread_record activation_;         // stands for the activation's own stack; never in a queue
-  thread_extension activation_extension_;
 
   floating_point_control common_fp_;
 
@@ -180,7 +230,30 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   upcall::tally tally_;
   std::vector<upcall::event> noted_;  // for observers, until the next delivery
   std::vector<std::weak_ptr<observer>> observers_;
+
+  // Activations. `processor_` is anybody's, `returned_` that of threads that come back, `to_carry_` under its lock.
+  detail::processor processor_{1};
+  std::unique_ptr<upcall::activation_pool> pool_;  // made at the first region
+  bool asked_for_pool_ = false;
+  std::size_t away_ = 0;                     // threads in state away
+  detail::wait_queue wants_activation_;      // threads that would enter a region, and as many are there as may be
+  std::atomic<thread_record*> returned_{nullptr};  // newest first
+  std::mutex carry_lock_;
+  ready_queue to_carry_;
+  carrier first_;                            // of the kernel thread that called run()
+  std::vector<std::unique_ptr<carrier>> others_;  // by number less 2; each slot is its kernel thread's
 };
+
+// Exchanges what a kernel thread keeps for the running program: the exception state and errno.
+[[gnu::always_inline]] inline void scheduler::exchange_state(exception_state& exceptions, int& error, thread_record& from,
+                                                             const thread_record& to) noexcept {
+  from.caught = exceptions.caught;
+  from.uncaught = exceptions.uncaught;
+  from.error = error;
+  exceptions.caught = to.caught;
+  exceptions.uncaught = to.uncaught;
+  error = to.error;
+}
 
 /// The scheduler of the calling kernel thread, for the weft thread that runs on it.
 /// @throws std::system_error(operation_not_permitted) off a weft thread; `call` names the function in the text.

@@ -5,7 +5,9 @@
 namespace weft::detail {
 
 void semaphore_base::release_some(std::ptrdiff_t update, std::ptrdiff_t maximum) {
-  if (current_thread() == nullptr) [[unlikely]] throw_off_weft("semaphore::release");
+  if (current_thread() == nullptr) [[unlikely]] {
+    return with_processor("semaphore::release", [&] { release_some(update, maximum); });
+  }
   if (update < 0) throw_error(std::errc::invalid_argument, "counting_semaphore::release: the update must not be negative");
   if (update > maximum - count_) {
     throw_error(std::errc::value_too_large, "counting_semaphore::release: the count would exceed max()");

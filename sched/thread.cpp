@@ -1,9 +1,12 @@
 // Threads: spawn, join, detach, cancel, and what a thread can ask about itself.
 #include "weft/thread.hpp"
 
+#include "weft/detail/region.hpp"
+
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstring>
 #include <memory>
@@ -24,6 +27,11 @@ namespace {
 struct discard_start {
   void operator()(detail::start_block* start) const noexcept { start->discard(*start); }
 };
+
+// Only the holder writes flags; a thread in a region may read its own meanwhile (cancel_requested).
+void set_flag(thread_record& t, std::uint8_t flag) noexcept {
+  std::atomic_ref(t.flags).store(static_cast<std::uint8_t>(t.flags | flag), std::memory_order_relaxed);
+}
 
 }  // namespace
 
@@ -71,13 +79,13 @@ void scheduler::detach(thread_record& t) noexcept {
   if (t.state == thread_state::finished) {
     records_.give(t);
   } else {
-    t.flags |= flag_detached;
+    set_flag(t, flag_detached);
   }
 }
 
 void scheduler::request_cancel(thread_record& t) noexcept {
   if (t.state == thread_state::finished) return;
-  t.flags |= flag_cancel;
+  set_flag(t, flag_cancel);
   waiter* const w = t.waits_on;
   if (w == nullptr || w->shielded || w->reason != detail::wake_reason::granted) return;
   if (w->operation != nullptr) {
@@ -87,7 +95,7 @@ void scheduler::request_cancel(thread_record& t) noexcept {
     if (w->queue != nullptr) {
       w->queue->remove(*w);
     } else {
-      note({upcall::kind::unblocked, upcall::cause::timer, activation_number, t.number, -ECANCELED, {}, &t});
+      note(about(upcall::kind::unblocked, upcall::cause::timer, t, -ECANCELED));
     }
     end_wait(*w, detail::wake_reason::cancelled);
   }
@@ -113,6 +121,7 @@ void free_start(void* block, std::size_t bytes) noexcept {
 
 thread_record* spawn(const attributes& how, start_block* start) {
   if (current_thread() == nullptr) [[unlikely]] {
+    if (on_weft_thread()) return with_processor("thread", [&] { return spawn(how, start); });
     start->discard(*start);
     throw_off_weft("thread");
   }
@@ -132,6 +141,9 @@ void thread::nothing_to_join() {
 }
 
 void thread::detach() {
+  if (detail::current_thread() == nullptr) [[unlikely]] {
+    return detail::with_processor("thread::detach", [this] { detach(); });
+  }
   sched::scheduler& s = sched::scheduler_of_caller("thread::detach");
   if (record_ == nullptr) {
     detail::throw_error(std::errc::invalid_argument, "thread::detach: there is no thread to detach (joined, detached or moved)");
@@ -140,7 +152,10 @@ void thread::detach() {
 }
 
 void thread::request_cancel() noexcept {
-  if (record_ == nullptr || detail::current_thread() == nullptr) return;
+  if (record_ == nullptr || !detail::on_weft_thread()) return;
+  if (detail::current_thread() == nullptr) [[unlikely]] {
+    return detail::with_processor("thread::request_cancel", [this] { request_cancel(); });
+  }
   sched::this_scheduler().request_cancel(*record_);
 }
 
@@ -164,19 +179,30 @@ void jthread::end() noexcept {
 
 namespace this_thread {
 
+namespace {
+
+// Also inside a region of blocking().
+detail::thread_record* calling_thread() noexcept {
+  const detail::scheduler_face& face = detail::this_scheduler_face();
+  return face.current != nullptr ? face.current : face.away;
+}
+
+}  // namespace
+
 thread::id get_id() noexcept {
-  detail::thread_record* const self = detail::current_thread();
+  detail::thread_record* const self = calling_thread();
   return self == nullptr ? thread::id{} : make_id(self->number);
 }
 
 std::string_view name() {
-  static_cast<void>(sched::scheduler_of_caller("this_thread::name"));
-  return detail::current_thread()->name();
+  if (!detail::on_weft_thread()) detail::throw_off_weft("this_thread::name");
+  return calling_thread()->name();
 }
 
 bool cancel_requested() noexcept {
-  detail::thread_record* const self = detail::current_thread();
-  return self != nullptr && self->has(sched::flag_cancel);
+  detail::thread_record* const self = calling_thread();
+  // atomic: inside a region the one who asks may be on another kernel thread.
+  return self != nullptr && (std::atomic_ref(self->flags).load(std::memory_order_relaxed) & sched::flag_cancel) != 0;
 }
 
 }  // namespace this_thread

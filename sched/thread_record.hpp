@@ -4,6 +4,7 @@
 // it has a stack lies in `thread_extension` at the top of that stack, in the page its frames use anyway.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,6 +23,7 @@ enum class thread_state : std::uint8_t {
   running,    // holds the processor: at most one thread of a scheduler
   parked,     // waits for another thread or for a time
   in_kernel,  // waits for an operation the kernel carries out
+  away,       // in a region of blocking(), on a kernel thread that does not hold the processor
   finished,   // its function has returned; a handle may still want to join it
 };
 
@@ -33,10 +35,12 @@ enum class thread_state : std::uint8_t {
   switch (to) {
     case thread_state::vacant: return bit(thread_state::finished);
     case thread_state::created: return bit(thread_state::vacant);
-    case thread_state::ready: return bit(thread_state::running) | bit(thread_state::parked) | bit(thread_state::in_kernel);
+    case thread_state::ready:
+      return bit(thread_state::running) | bit(thread_state::parked) | bit(thread_state::in_kernel) | bit(thread_state::away);
     case thread_state::running: return bit(thread_state::created) | bit(thread_state::ready);
     case thread_state::parked: return bit(thread_state::running);
     case thread_state::in_kernel: return bit(thread_state::running);
+    case thread_state::away: return bit(thread_state::running);
     case thread_state::finished: return bit(thread_state::running);
   }
   return 0;
@@ -52,6 +56,10 @@ struct exception_state {
 inline constexpr std::uint8_t flag_detached = 1;
 inline constexpr std::uint8_t flag_cancel = 2;          // it was asked to end
 inline constexpr std::uint8_t flag_floating_point = 4;  // keep its FP control words apart
+inline constexpr std::uint8_t flag_pinned = 8;          // in a region, with the processor for one operation: see region.cpp
+inline constexpr std::uint8_t flags_of_care = flag_floating_point | flag_pinned;  // no plain switch from or to it
+
+struct carrier;
 
 // What a thread has only while it has a stack: between its first run and its end, at the top of the stack.
 struct thread_extension {
@@ -59,6 +67,8 @@ struct thread_extension {
   context_notes notes;
   floating_point_control fp;
   detail::start_block* start = nullptr;  // until its function was moved out
+  carrier* pinned_to = nullptr;          // whose kernel thread it waits on for the processor; null: it comes back for good
+  std::atomic<std::uint32_t> away_on{0};  // number of the activation whose kernel thread runs its region, for reports
   char name[32] = {};
 };
 
@@ -74,7 +84,7 @@ struct alignas(64) thread_record {
   int error = 0;                  // errno while it does not run
   union {
     start_block* start = nullptr;        // state created
-    sched::thread_extension* extension;  // states ready, running, parked, in_kernel
+    sched::thread_extension* extension;  // states ready, running, parked, in_kernel, away
   };
   waiter* waits_on = nullptr;     // states parked, in_kernel
   wait_queue joiners;

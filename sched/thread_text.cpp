@@ -23,6 +23,7 @@ const char* state_text(thread_state state) noexcept {
     case thread_state::running: return "running";
     case thread_state::parked: return "parked";
     case thread_state::in_kernel: return "in kernel";
+    case thread_state::away: return "in a blocking region";
     case thread_state::finished: return "has ended and waits to be joined";
   }
   return "in no known state";
@@ -51,7 +52,8 @@ stack_bounds bounds_of(const thread_record& t) noexcept {
 }
 
 const thread_record* running_thread() noexcept {
-  const thread_record* const current = detail::current_thread();
+  const detail::scheduler_face& face = detail::this_scheduler_face();
+  const thread_record* const current = face.current != nullptr ? face.current : face.away;
   return current == nullptr || current->number == 0 ? nullptr : current;  // 0: the activation's own stack
 }
 

@@ -31,7 +31,7 @@ result open_path(path_ref path, int flags, mode_t mode, time_point deadline) {
 result close_now(int fd, bool owned) {
   if (fd < 0) return -EBADF;
   result r = 0;
-  if (weft::detail::current_thread() == nullptr) {
+  if (!weft::detail::on_weft_thread()) {
     r = ::close(fd) == 0 ? 0 : -errno;
   } else {
     upcall::operation asked = detail::request(upcall::opcode::close, fd);

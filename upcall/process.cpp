@@ -185,7 +185,7 @@ void process::end() noexcept {
   if (!collect(ignored)) {
     kill(SIGKILL, ignored);
     try {
-      if (weft::detail::current_thread() != nullptr) {
+      if (weft::detail::on_weft_thread()) {
         static_cast<void>(wait(ignored, weft::detail::now() + std::chrono::seconds(1)));
       } else {
         static_cast<void>(reap(handle_.get(), 0, status_));

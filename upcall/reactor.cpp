@@ -36,7 +36,7 @@ reactor::reactor(transfer how, std::string report)
 // In a forked child the ring and the workers are the parent's: they are left alone.
 reactor::~reactor() {
   if (::getpid() != owner_) {
-    ring_.abandon();
+    first_ring_.abandon();
     static_cast<void>(workers_.release());
   }
   workers_.reset();  // before the doorbell, which they ring
@@ -109,7 +109,7 @@ void reactor::finish(operation& op, std::int32_t result) {
 void reactor::flush() {
   while (!batch_.empty()) {
     const bool enough = batch_size_ >= many;
-    const bool through_ring = enough && how_ == transfer::ring && ring_.usable();
+    const bool through_ring = enough && how_ == transfer::ring && ring_->usable();
     operation_list now = batch_.take();
     batch_size_ = 0;
     while (operation* const op = now.pop_front()) {
@@ -127,10 +127,10 @@ void reactor::flush() {
       }
     }
     if (asked_count_ != 0) ask_doubtful(through_ring);
-    if (ring_.has_prepared()) submit();
-    if (ring_.in_flight() != 0) reap();
+    if (ring_->has_prepared()) submit();
+    if (ring_->in_flight() != 0) reap();
   }
-  if (ring_.has_prepared()) submit();  // cancellations
+  if (ring_->has_prepared()) submit();  // cancellations
 }
 
 // After a full read nobody knows whether there is more. Where it turned out that there is not, the next time one poll(2) for
@@ -157,14 +157,14 @@ void reactor::carry_out(operation& op, bool through_ring) {
   if (!through_ring || single || entry.is(flag::no_nowait)) {
     return transferred(op, call_without_waiting(op, entry));
   }
-  while (ring_.full()) submit();
-  ring_.prepare_transfer(op, entry.is(flag::socket));
+  while (ring_->full()) submit();
+  ring_->prepare_transfer(op, entry.is(flag::socket));
 }
 
 void reactor::carry_out_file(operation& op) {
-  if (how_ == transfer::ring && ring_.usable()) {
-    while (ring_.full()) submit();
-    return ring_.prepare_file(op);
+  if (how_ == transfer::ring && !op.portable && ring_->usable()) {
+    while (ring_->full()) submit();
+    return ring_->prepare_file(op);
   }
   if (!has(op, mark::untimely)) {
     descriptor_entry* const entry = entry_of(op);
@@ -215,7 +215,7 @@ void reactor::to_worker(operation& op) {
 }
 
 void reactor::submit() {
-  while (!ring_.submit()) reap();
+  while (!ring_->submit()) reap();
 }
 
 // Reads and writes by way of the ring find out that the number names something else by now, or cannot be told not to wait.
@@ -229,7 +229,7 @@ std::int32_t reactor::second_try(operation& op, std::int32_t result) {
 }
 
 void reactor::reap() {
-  ring_news_ |= ring_.reap([this](operation& op, std::int32_t result) {
+  ring_news_ |= ring_->reap([this](operation& op, std::int32_t result) {
     if (has(op, mark::cancelling) && result == -EINTR) result = -ECANCELED;
     if (!has(op, mark::file)) {
       transferred(op, second_try(op, result));

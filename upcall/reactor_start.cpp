@@ -249,8 +249,8 @@ void reactor::cancel(operation& op) {
     case place::in_ring:
       if (has(op, mark::cancelling)) return;
       op.stage |= mark::cancelling;
-      while (ring_.full()) submit();
-      ring_.prepare_cancel(op);
+      while (ring_->full()) submit();
+      ring_->prepare_cancel(op);
       return;
     case place::in_worker:
       if (!workers_->drop(op)) return;

@@ -33,12 +33,17 @@ int epoll_sleep(int epoll, epoll_event* events, int room, const timespec* timeou
   return ::epoll_wait(epoll, events, room, milliseconds);
 }
 
+timespec time_left(time_point deadline, time_point now) noexcept {
+  const duration rest = deadline - std::min(deadline, now);
+  return {static_cast<time_t>(rest / std::chrono::seconds(1)), static_cast<long>((rest % std::chrono::seconds(1)).count())};
+}
+
 }  // namespace
 
 void reactor::poll() {
   flush();
   if (pending_ != 0) {
-    if (ring_.in_flight() != 0) reap();
+    if (ring_->in_flight() != 0) reap();
     if (workers_->has_done()) take_worker_results();
     if (finished_count_ == 0 || now() - last_look_ >= look_interval) look();
     if (!retrying_.empty()) retry();
@@ -49,7 +54,7 @@ void reactor::poll() {
 
 void reactor::wait(time_point deadline) {
   flush();
-  if (ring_.in_flight() != 0) reap();
+  if (ring_->in_flight() != 0) reap();
   if (workers_->has_done()) take_worker_results();
   flush();
   if (finished_count_ != 0) return poll();
@@ -58,12 +63,30 @@ void reactor::wait(time_point deadline) {
   sleep(stay ? time_point::min() : std::min(deadline, next_retry_));
   asleep_.store(false, std::memory_order_seq_cst);
   woken_.exchange(false, std::memory_order_seq_cst);
-  if (ring_.in_flight() != 0) reap();
+  if (ring_->in_flight() != 0) reap();
   if (ring_news_) look();
   if (workers_->has_done()) take_worker_results();
   if (!retrying_.empty()) retry();
   flush();
   deliver();
+}
+
+// ---- a sleep during which the processor may be taken (sched/region.cpp) ----
+
+bool reactor::prepare_doze(time_point& deadline) {
+  flush();
+  if (finished_count_ != 0 || bound_here() || workers_->has_done()) return false;
+  deadline = std::min(deadline, next_retry_);
+  asleep_.store(true, std::memory_order_seq_cst);  // stays so: the next holder's moved_to() or wait() clears it
+  return !woken_.load(std::memory_order_seq_cst);
+}
+
+// The set is looked at, not emptied: whoever holds the processor afterwards takes what is there.
+void reactor::doze(time_point deadline) noexcept {
+  timespec left{};
+  if (deadline != never) left = time_left(deadline, now());
+  pollfd set{table_.epoll(), POLLIN, 0};
+  static_cast<void>(::ppoll(&set, 1, deadline == never ? nullptr : &left, nullptr));
 }
 
 void reactor::wake() noexcept {
@@ -78,23 +101,19 @@ void reactor::wake() noexcept {
 // While something is in flight the ring is the one place that tells of everything; otherwise the epoll set is.
 void reactor::sleep(time_point deadline) {
   timespec left{};
-  if (deadline != never) {
-    const duration rest = deadline - std::min(deadline, now());
-    left.tv_sec = static_cast<time_t>(rest / std::chrono::seconds(1));
-    left.tv_nsec = static_cast<long>((rest % std::chrono::seconds(1)).count());
-  }
+  if (deadline != never) left = time_left(deadline, now());
   const bool no_sleep = deadline != never && left.tv_sec == 0 && left.tv_nsec == 0;
   if (no_sleep) return look();  // io_uring_enter with a time-out of zero sleeps 29 µs
-  if (ring_.in_flight() == 0) {
+  if (ring_->in_flight() == 0) {
     const int n =
         epoll_sleep(table_.epoll(), news_->data(), static_cast<int>(news_->size()), deadline == never ? nullptr : &left);
     for (int i = 0; i < n; ++i) news((*news_)[static_cast<std::size_t>(i)]);
     return;
   }
-  while (ring_.full()) submit();
-  ring_.watch(table_.epoll());
+  while (ring_->full()) submit();
+  ring_->watch(table_.epoll());
   __kernel_timespec timeout{left.tv_sec, left.tv_nsec};
-  ring_.sleep(deadline == never ? nullptr : &timeout);
+  ring_->sleep(deadline == never ? nullptr : &timeout);
 }
 
 // ---- readiness ----

@@ -27,7 +27,7 @@ class ring {
   /// Operations whose completion was not reaped yet.
   [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
   /// Entries prepared, not submitted.
-  [[nodiscard]] bool has_prepared() noexcept { return state_ == state::made && io_uring_sq_ready(&ring_) != 0; }
+  [[nodiscard]] bool has_prepared() const noexcept { return state_ == state::made && io_uring_sq_ready(&ring_) != 0; }
   /// True when the next entry finds no room: submit first.
   [[nodiscard]] bool full() noexcept { return io_uring_sq_space_left(&ring_) == 0; }
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "weft/detail/park.hpp"
+#include "weft/detail/region.hpp"
 #include "weft/error.hpp"
 
 namespace weft {
@@ -118,9 +119,8 @@ class channel {
   void push(T& value);
   bool take_now(slot& out);
   void refill_from_sender() noexcept;
-  static void check_thread(const char* call) {
-    if (detail::current_thread() == nullptr) [[unlikely]] detail::throw_off_weft(call);
-  }
+  // False off a weft thread and inside a region of blocking(): then the operation goes through with_processor().
+  [[nodiscard]] static bool here() noexcept { return detail::current_thread() != nullptr; }
 
   std::size_t capacity_;
   T* buffer_;
@@ -202,7 +202,7 @@ bool channel<T>::take_now(slot& out) {
 
 template <class T>
 bool channel<T>::try_send_now(T& value) {
-  check_thread("channel::try_send");
+  if (!here()) [[unlikely]] return detail::with_processor("channel::try_send", [&] { return try_send_now(value); });
   if (closed_) [[unlikely]] detail::throw_channel_closed();
   if (hand_to_receiver(value)) return true;
   if (count_ == capacity_) return false;
@@ -212,7 +212,7 @@ bool channel<T>::try_send_now(T& value) {
 
 template <class T>
 typename channel<T>::outcome channel<T>::send_until(T& value, time_point deadline) {
-  check_thread("channel::send");
+  if (!here()) [[unlikely]] return detail::with_processor("channel::send", [&] { return send_until(value, deadline); });
   if (closed_) [[unlikely]] return outcome::closed;
   if (hand_to_receiver(value)) return outcome::sent;
   if (count_ < capacity_) {
@@ -243,7 +243,7 @@ bool channel<T>::try_send_until(T& value, time_point deadline) {
 
 template <class T>
 std::optional<T> channel<T>::try_receive() {
-  check_thread("channel::try_receive");
+  if (!here()) [[unlikely]] return detail::with_processor("channel::try_receive", [this] { return try_receive(); });
   slot out;
   take_now(out);
   return out;
@@ -251,7 +251,7 @@ std::optional<T> channel<T>::try_receive() {
 
 template <class T>
 std::optional<T> channel<T>::receive_until(time_point deadline) {
-  check_thread("channel::receive");
+  if (!here()) [[unlikely]] return detail::with_processor("channel::receive", [&] { return receive_until(deadline); });
   slot out;
   if (!take_now(out) && !closed_) [[unlikely]] wait_for_value(out, deadline);
   return out;
@@ -268,6 +268,7 @@ template <class T>
 
 template <class T>
 void channel<T>::close() noexcept {
+  if (!here() && detail::on_weft_thread()) [[unlikely]] return detail::with_processor("channel::close", [this] { close(); });
   if (closed_) return;
   closed_ = true;
   while (detail::grant_first(receivers_)) {

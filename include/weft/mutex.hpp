@@ -4,6 +4,7 @@
 #include <mutex>  // std::lock_guard, std::unique_lock, std::adopt_lock, … work with weft::mutex
 
 #include "weft/detail/park.hpp"
+#include "weft/detail/region.hpp"
 #include "weft/error.hpp"
 
 namespace weft {
@@ -27,7 +28,7 @@ class mutex {
   ///         off a weft thread; weft::cancelled.
   void lock() {
     detail::thread_record* const self = detail::current_thread();
-    if (owner_ == nullptr && self != nullptr) [[likely]] {
+    if (self != nullptr && owner_ == nullptr) [[likely]] {
       owner_ = self;
     } else {
       lock_slow(detail::cancellation::allowed);
@@ -37,7 +38,7 @@ class mutex {
   /// Takes the mutex if it is free. @returns whether it did. @throws operation_not_permitted off a weft thread.
   [[nodiscard]] bool try_lock() {
     detail::thread_record* const self = detail::current_thread();
-    if (self == nullptr) [[unlikely]] detail::throw_off_weft("mutex::try_lock");
+    if (self == nullptr) [[unlikely]] return detail::with_processor("mutex::try_lock", [this] { return try_lock(); });
     if (owner_ != nullptr) return false;
     owner_ = self;
     return true;
@@ -46,7 +47,8 @@ class mutex {
   /// Hands the mutex to the longest waiter, which becomes ready; the caller goes on.
   /// @throws std::system_error(operation_not_permitted) when the caller does not hold it.
   void unlock() {
-    if (owner_ == detail::current_thread() && waiters_.empty()) [[likely]] {
+    detail::thread_record* const self = detail::current_thread();
+    if (self != nullptr && owner_ == self && waiters_.empty()) [[likely]] {
       owner_ = nullptr;
     } else {
       unlock_slow();

@@ -40,6 +40,8 @@ struct options {
   std::chrono::microseconds idle_spin{0};                   ///< look at the inbox this long before an idle sleep
   std::size_t spare_stacks = 1024;                          ///< free stacks that keep their memory; what more was unused for ten
                                                             ///< seconds is given back to the kernel while idle
+  std::uint32_t max_activations = 256;                      ///< kernel threads that may carry the processor or a region of
+                                                            ///< `blocking`, the caller of `run` included; 1: regions block all
   std::string name = "weft";                                ///< of the scheduler, in reports
   upcall::source* source = nullptr;                         ///< use this source instead of the kernel's (simulations, tests)
 };

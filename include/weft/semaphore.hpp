@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "weft/detail/park.hpp"
+#include "weft/detail/region.hpp"
 #include "weft/error.hpp"
 
 namespace weft {
@@ -23,12 +24,15 @@ class semaphore_base {
   ~semaphore_base() = default;
 
   bool take_free() {
-    if (current_thread() == nullptr) [[unlikely]] throw_off_weft("semaphore::acquire");
+    if (current_thread() == nullptr) [[unlikely]] return with_processor("semaphore::acquire", [this] { return take_free(); });
     if (count_ == 0) return false;
     --count_;
     return true;
   }
   bool acquire_slow(time_point deadline) {
+    if (current_thread() == nullptr) [[unlikely]] {
+      return with_processor("semaphore::acquire", [&] { return take_free() || acquire_slow(deadline); });
+    }
     waiter self;
     self.what = "semaphore";
     self.object = this;

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "weft/detail/park.hpp"
+#include "weft/detail/region.hpp"
 #include "weft/detail/start.hpp"
 #include "weft/error.hpp"
 
@@ -109,6 +110,9 @@ class thread {
 
   bool join_with(time_point deadline, detail::cancellation mode) {
     if (record_ == nullptr) [[unlikely]] nothing_to_join();
+    if (detail::current_thread() == nullptr) [[unlikely]] {
+      return detail::with_processor("thread::join", [&] { return join_with(deadline, mode); });
+    }
     detail::waiter self;
     self.what = "join";
     self.object = record_;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <string_view>
 
 #include "weft/detail/abi.hpp"
+#include "weft/detail/processor.hpp"
 
 namespace weft {
 
@@ -45,6 +47,8 @@ inline constexpr std::size_t cause_count = 17;
 
 [[nodiscard]] std::string_view name(kind) noexcept;
 [[nodiscard]] std::string_view name(cause) noexcept;
+/// "clock_nanosleep" for its number on this machine; a phrase for numbers without a name. Scans a table: for reports.
+[[nodiscard]] std::string_view system_call_name(int number) noexcept;
 
 struct operation;
 
@@ -54,7 +58,8 @@ struct event {
   cause why = cause::none;
   std::uint32_t activation = 0;                ///< number of the kernel thread that carried it, from 1; 0: none
   std::uint32_t thread = 0;                    ///< number of the thread concerned (`thread::id`); 0: none
-  std::int32_t result = 0;                     ///< of a finished operation: bytes, a descriptor, or a negative errno
+  std::int32_t result = 0;                     ///< of a finished operation: bytes, a descriptor, or a negative errno; of a
+                                               ///< region that blocked: the number of its system call, -1 if unknown
   time_point when{};                           ///< when the batch was taken; zero when nobody observes upcalls
   detail::thread_record* record = nullptr;     ///< the scheduler's record of `thread`
 };
@@ -81,6 +86,7 @@ enum class opcode : std::uint8_t {
 struct operation {
   opcode code = opcode::read;
   bool owned = false;   ///< the descriptor belongs to a typed object that tells us when it closes (see reactor.hpp)
+  bool portable = false;  ///< never in flight in a way that binds it to this kernel thread, which others will not wait for
   int fd = -1;
   void* address = nullptr;
   std::size_t length = 0;
@@ -97,7 +103,7 @@ struct operation {
   std::uint32_t stage = 0;
 };
 
-/// Receives upcalls: the scheduler. `handle` runs on the activation's own stack and never blocks.
+/// Receives upcalls: the scheduler. All of it runs on the activation's own stack and never blocks, but for `serve` and `take`.
 class handler {
  public:
   /// Takes a batch of events in the order in which they happened.
@@ -105,8 +111,65 @@ class handler {
   /// True while other threads could run now: a source then prefers to collect work rather than to do it at once.
   [[nodiscard]] virtual bool others_ready() const noexcept = 0;
 
+  // What activations do, each on its own kernel thread. A scheduler without an activation pool is never asked.
+
+  /// A new kernel thread is activation `number`; called once before anything else on it.
+  virtual void begin_activation(std::uint32_t number) { static_cast<void>(number); }
+  /// Upcall "processor added" for an activation that stood by: takes the processor if its word is still `seen`, and carries
+  /// it until it is lost. @returns whether it was taken.
+  virtual bool take(std::uint32_t number, detail::processor::word seen) {
+    static_cast<void>(number), static_cast<void>(seen);
+    return false;
+  }
+  /// An activation that stood by was called: carries a thread that waits for a kernel thread of its own, or takes the
+  /// processor if it is offered.
+  virtual void serve(std::uint32_t number) { static_cast<void>(number); }
+  /// The kernel thread of activation `number` is about to end; called on it.
+  virtual void end_activation(std::uint32_t number) { static_cast<void>(number); }
+
  protected:
   ~handler() = default;
+};
+
+/// Kernel threads that stand by to carry the processor, and what watches the one that has lent it. "Free" are those that stand
+/// by or will in a moment. All members are called by the holder of the processor unless they say otherwise.
+class activation_pool {
+ public:
+  virtual ~activation_pool() = default;
+
+  /// Makes sure that an activation is free, starting a kernel thread if need be. @returns false when the limit is reached.
+  /// @throws std::system_error when the kernel refuses a kernel thread and there is no other than the caller's.
+  virtual bool provide() = 0;
+  /// Has the calling kernel thread watched from here on while it lends the processor. `watched` is its number afterwards.
+  virtual void watch(std::uint32_t number) noexcept = 0;
+  /// The holder, activation `number`, is about to sleep: what it does is of no interest.
+  virtual void rest(std::uint32_t number) noexcept = 0;
+  /// Wakes the watchdog, which found nothing to do for a while.
+  virtual void wake_watchdog() noexcept = 0;
+  /// Calls a free activation to `handler::serve`. From any activation.
+  virtual void call() noexcept = 0;
+  /// Stands by on the calling kernel thread, which is activation `number`, until `end` was called. Any activation.
+  virtual void stand_by(std::uint32_t number) = 0;
+  /// Everything has ended: those who stand by return. Any activation, once.
+  virtual void end() noexcept = 0;
+  /// After that: waits until no kernel thread of the pool is left. Only activation 1.
+  virtual void join() noexcept = 0;
+  /// The system call in which the kernel thread of `number` waits; -1 when it does not, or nobody can say. Any kernel thread.
+  [[nodiscard]] virtual int system_call_of(std::uint32_t number) const noexcept = 0;
+  /// Kernel id of the kernel thread of activation `number`; 0 if there is none.
+  [[nodiscard]] virtual int kernel_thread_of(std::uint32_t number) const noexcept = 0;
+  /// Waits until `flag` is not zero, and sets it to zero / makes it one and wakes who waits. Any activation.
+  virtual void await(std::atomic<std::uint32_t>& flag) noexcept = 0;
+  virtual void alert(std::atomic<std::uint32_t>& flag) noexcept = 0;
+  /// A step of the protocol was made, or is about to be; called only while `steps` is set (simulations).
+  virtual void step(const char* what) noexcept { static_cast<void>(what); }
+
+  // Read on the way into every region, so they are plain members.
+  std::atomic<std::int32_t> free{0};           ///< activations that stand by or will in a moment
+  std::atomic<bool> watchdog_asleep{false};
+  std::uint32_t watched = 0;                   ///< number of the activation that is watched; 0: none
+  bool steps = false;
+  std::uint32_t limit = 1;                     ///< activations there may be, that of the processor's first holder included
 };
 
 /// Makes upcalls out of kernel mechanisms and carries out downcalls. All members but `wake` are called only by the
@@ -145,6 +208,30 @@ class source {
 
   [[nodiscard]] virtual time_point now() const noexcept { return clock::now(); }
   [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+  // Activations, for sources that have them (marked regions: weft/blocking.hpp).
+
+  /// Makes the pool of kernel threads that can carry `word`; at most `limit`, the calling one, number 1, included.
+  /// Null: this source has none, and regions hold the processor.
+  [[nodiscard]] virtual std::unique_ptr<activation_pool> make_activations(detail::processor& word, std::uint32_t limit) {
+    static_cast<void>(word), static_cast<void>(limit);
+    return nullptr;
+  }
+  /// True while operations are in flight that only the calling kernel thread can collect.
+  [[nodiscard]] virtual bool bound_here() const noexcept { return false; }
+  /// The kernel thread of activation `number`, which calls, has begun or is about to end. It does not hold the processor.
+  virtual void enters(std::uint32_t number) { static_cast<void>(number); }
+  virtual void leaves(std::uint32_t number) noexcept { static_cast<void>(number); }
+  /// Activation `number`, whose kernel thread calls, holds the processor from now on.
+  virtual void moved_to(std::uint32_t number) noexcept { static_cast<void>(number); }
+  /// Prepares a sleep during which another activation may take the processor; may bring `deadline` forward. @returns false
+  /// when `wait` is to be called instead. After true: `doze`, and if the processor was not taken meanwhile, `wait`.
+  [[nodiscard]] virtual bool prepare_doze(time_point& deadline) {
+    static_cast<void>(deadline);
+    return false;
+  }
+  /// Sleeps as `wait` does, but touches nothing that belongs to the holder of the processor.
+  virtual void doze(time_point deadline) noexcept { static_cast<void>(deadline); }
 };
 
 /// How file and socket transfers reach the kernel.

@@ -20,9 +20,11 @@ namespace weft::detail {
 struct thread_record;
 
 /// The part of a scheduler that inline code reads. `current` is null on a kernel thread that runs no weft thread: the
-/// slot then points to `off_weft`, so the fast paths need one test, not two.
+/// slot then points to `off_weft`, or to a face of the activation's own while it does not hold the processor, so the fast
+/// paths need one test, not two.
 struct scheduler_face {
   thread_record* current = nullptr;
+  thread_record* away = nullptr;  // the thread whose region of blocking() runs on this kernel thread
   trace::ring* trace = nullptr;
   upcall::source* source = nullptr;
 };
@@ -54,6 +56,12 @@ namespace weft::detail {
   return static_cast<std::uint64_t>(std::chrono::nanoseconds(since_boot).count());
 }
 #endif
+
+/// True on a kernel thread that runs a weft thread, also in a region of blocking(): weft operations can be called.
+[[nodiscard]] inline bool on_weft_thread() noexcept {
+  const scheduler_face& face = this_scheduler_face();
+  return face.current != nullptr || face.away != nullptr;
+}
 
 /// The running weft thread, or null when the calling kernel thread runs none.
 [[nodiscard]] inline thread_record* current_thread() noexcept { return this_scheduler_face().current; }

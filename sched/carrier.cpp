@@ -1,0 +1,201 @@
+// What activations do on their own kernel threads and stacks: take the processor, carry a thread's region, stand by.
+#include "sched/carrier.hpp"
+
+#include <cxxabi.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "sched/scheduler.hpp"
+
+namespace weft::detail {
+void set_this_scheduler(scheduler_face* face) noexcept;  // park.cpp
+}
+
+namespace weft::sched {
+
+using grip = detail::processor::grip;
+
+carrier::carrier(scheduler& of, std::uint32_t n) : number(n), home(&of) {
+  record.extension = &extension;
+  record.state = thread_state::running;
+  off.of = this;
+  std::snprintf(extension.name, sizeof extension.name, n == 1 ? "activation" : "activation %u", n);
+}
+
+void carrier::begin() {
+  exceptions = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
+  error = &errno;
+  save(fp);
+  context_adopt_kernel_thread(extension.notes);
+  own_signal_stack.emplace();
+}
+
+// ---- the life of an activation ----
+
+void scheduler::begin_activation(std::uint32_t number) {
+  auto& slot = others_[number - 2];
+  slot = std::make_unique<carrier>(*this, number);
+  slot->begin();
+  source->enters(number);
+  load(first_.fp);  // the kernel thread was made by one whose thread may have had words of its own
+  save(slot->fp);
+  detail::set_this_scheduler(&slot->off);
+}
+
+void scheduler::end_activation(std::uint32_t number) {
+  detail::set_this_scheduler(nullptr);
+  source->leaves(number);
+  others_[number - 2].reset();
+}
+
+// What belongs to the kernel thread of the holder, read on every switch.
+void scheduler::settle_on(carrier& by) noexcept {
+  carrier_ = &by;
+  exceptions_ = by.exceptions;
+  errno_ = by.error;
+  if (pool_ != nullptr) pool_->watched = 0;
+  if (source != nullptr) source->moved_to(by.number);
+}
+
+bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
+  carrier& me = carrier_of(number);
+  step("take");
+  if (!processor_.take(seen, number)) return false;
+  settle_on(me);
+  pool_->free.fetch_sub(1, std::memory_order_relaxed);
+  if (detail::processor::grip_of(seen) == grip::lent) {
+    thread_record& left = *current;
+    const std::uint32_t where = detail::processor::holder(seen);
+    left.extension->away_on.store(where, std::memory_order_relaxed);
+    left.set_state(thread_state::away);
+    ++away_;
+    note(about(upcall::kind::blocked, upcall::cause::region, left, observes() ? pool_->system_call_of(where) : -1));
+  }
+  current = nullptr;
+  note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
+  detail::set_this_scheduler(this);
+  let_next_enter();
+  loop(me);
+  detail::set_this_scheduler(&me.off);
+  return true;
+}
+
+void scheduler::serve(std::uint32_t number) {
+  carrier& me = carrier_of(number);
+  step("serve");
+  thread_record* t = nullptr;
+  bool more = false;
+  {
+    const std::lock_guard guard(carry_lock_);
+    t = to_carry_.take();
+    more = !to_carry_.empty();
+  }
+  if (more) pool_->call();  // two calls may have woken one
+  if (t != nullptr) return carry(me, *t);
+  const detail::processor::word now = processor_.look();
+  if (detail::processor::grip_of(now) == grip::offered) static_cast<void>(take(number, now));
+}
+
+// Runs the region of `t` on this kernel thread; the processor is elsewhere.
+void scheduler::carry(carrier& me, thread_record& t) noexcept {
+  t.extension->away_on.store(me.number, std::memory_order_relaxed);
+  me.off.away = &t;
+  exchange_state(*me.exceptions, *me.error, me.record, t);
+  switch_context(&me.record.context, t.context, &me.extension.notes, t.extension->notes);
+  static_cast<void>(see_off(me));
+}
+
+// On the activation's own stack again, because a thread left for it. @returns whether it still holds the processor.
+bool scheduler::see_off(carrier& me) noexcept {
+  thread_record& t = *std::exchange(me.leaving, nullptr);
+  if (std::exchange(me.why, carrier::departure::none) == carrier::departure::comes_back) {
+    step("publish");
+    publish(t);
+    step("published");
+    return false;
+  }
+  {
+    const std::lock_guard guard(carry_lock_);
+    to_carry_.put(t);
+  }
+  pool_->call();
+  return true;
+}
+
+// ---- giving and taking the processor ----
+
+// Gives the processor to a thread that waits for it on a kernel thread of its own; this one stands by.
+void scheduler::give_processor_to(thread_record& pinned) noexcept {
+  carrier& to = *pinned.extension->pinned_to;
+  upcall::activation_pool& pool = *pool_;
+  current = nullptr;
+  detail::set_this_scheduler(&carrier_->off);
+  pool.free.fetch_add(1, std::memory_order_relaxed);
+  step("give");
+  processor_.give(to.number);
+  pool.alert(to.summons);
+}
+
+// Sleeps with the grip loosened, so that a thread that leaves its region finds the processor and goes on where it is.
+bool scheduler::doze(time_point until) {
+  carrier& me = *carrier_;
+  pool_->rest(me.number);
+  if (away_ == 0 || until == time_point{} || !source->prepare_doze(until)) {
+    source->wait(until);
+    return true;
+  }
+  detail::set_this_scheduler(&me.off);
+  processor_.loosen(grip::idle);
+  step("doze");
+  source->doze(until);
+  step("wake");
+  if (!processor_.tighten(me.number)) return false;
+  detail::set_this_scheduler(this);
+  source->wait(time_point{});  // takes what ended the sleep
+  return true;
+}
+
+// ---- threads that come back ----
+
+// From any activation: `t` wants to run again. Its context is saved, or it is pinned and waits.
+void scheduler::publish(thread_record& t) noexcept {
+  thread_record* newest = returned_.load(std::memory_order_relaxed);
+  do {
+    t.next = newest;
+    // release: who takes it sees all that the thread did.
+  } while (!returned_.compare_exchange_weak(newest, &t, std::memory_order_release, std::memory_order_relaxed));
+  if (newest == nullptr) source->wake();
+}
+
+void scheduler::take_returned() noexcept {
+  thread_record* newest = returned_.exchange(nullptr, std::memory_order_acquire);
+  thread_record* oldest = nullptr;
+  while (newest != nullptr) {
+    thread_record* const older = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = older;
+  }
+  while (oldest != nullptr) {
+    thread_record& t = *oldest;
+    oldest = t.next;
+    --away_;
+    if (t.extension->pinned_to != nullptr) {
+      t.flags |= flag_pinned;
+    } else {
+      pool_->free.fetch_add(1, std::memory_order_relaxed);
+    }
+    note(about(upcall::kind::unblocked, upcall::cause::region, t));
+    make_ready_again(t);
+  }
+  let_next_enter();
+}
+
+// Those who would enter a region are let in one at a time: each lets the next one in when it finds that it may.
+void scheduler::let_next_enter() noexcept {
+  if (wants_activation_.empty() || pool_->free.load(std::memory_order_relaxed) < 1) return;
+  end_wait(*wants_activation_.pop_front(), detail::wake_reason::granted);
+}
+
+}  // namespace weft::sched

@@ -1,0 +1,51 @@
+// What a scheduler keeps for one activation: a kernel thread that can carry its processor.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "sched/report.hpp"
+#include "sched/thread_record.hpp"
+#include "weft/detail/abi.hpp"
+
+namespace weft::sched {
+
+class scheduler;
+struct carrier;
+
+/// The face of a kernel thread while it does not hold the processor: no thread is current. See abi.hpp.
+struct carrier_face : detail::scheduler_face {
+  carrier* of = nullptr;
+};
+
+/// One activation. Everything here is touched by its own kernel thread only, but for `summons`.
+struct carrier {
+  carrier(scheduler& of, std::uint32_t number);
+  carrier(const carrier&) = delete;
+  carrier& operator=(const carrier&) = delete;
+  /// First thing on its kernel thread.
+  void begin();
+
+  /// Why a thread left for this activation's own stack, for the loop that runs there.
+  enum class departure : std::uint8_t {
+    none,
+    comes_back,  // its region has ended and the processor was taken meanwhile: it goes to the inbox
+    to_carry,    // its region is to run on another kernel thread: one that stands by is called
+  };
+
+  std::uint32_t number;
+  scheduler* const home;
+  thread_record record;  // stands for the kernel thread's own stack; never in a queue
+  thread_extension extension;
+  carrier_face off;
+  exception_state* exceptions = nullptr;  // the C++ runtime's, and errno, of this kernel thread
+  int* error = nullptr;
+  floating_point_control fp;  // the words of its own stack
+  departure why = departure::none;
+  thread_record* leaving = nullptr;              // the thread that left
+  std::atomic<std::uint32_t> summons{0};         // the processor was given to this kernel thread, whose thread waits for it
+  std::optional<signal_stack> own_signal_stack;  // for the report of a stack overflow
+};
+
+}  // namespace weft::sched

@@ -1,0 +1,280 @@
+// Marked regions: how a thread blocks in the kernel, in code that is not weft's, without blocking the others.
+//
+// In place. The thread stays where it is and lends the processor: one exchange of the processor's word. If its kernel thread
+// does not wait, it tightens the grip again at the end, by one compare-and-swap, and nothing else has happened. If it waits, a
+// switch record of the kernel or the watchdog wakes an activation that stands by, and that takes the processor: the thread
+// becomes `away` (blocked). At the end of its region it finds the processor gone. If the holder sleeps for want of ready
+// threads, it takes the processor back and goes on, with no switch at all. Otherwise it leaves its stack, saved, for the
+// activation's own, from where it is put into the list of those that come back (unblocked), and the activation stands by.
+//
+// Carried. Operations in flight in the kernel thread's ring are collected by that kernel thread only. So while there are any,
+// it must not block: the thread leaves its stack first, and an activation that stands by resumes it on its own kernel thread.
+// Processor and ring stay where they are.
+//
+// Weft operations inside a region need the processor, and the region must not change its kernel thread. So it is the processor
+// that comes: the thread asks for it like one that comes back, the holder gives it to this kernel thread, and the thread is
+// `pinned`: when it must wait, its kernel thread waits with it, and the processor is offered to whoever stands by.
+//
+// Invariants.
+//   1. Between lend() and the successful tighten() or take() nothing of the scheduler is touched here.
+//   2. A region is entered in place only while an activation is free, and none but the holder reduces that number to zero: so
+//      whenever the processor is lent or offered, there is somebody to take it.
+//   3. A thread is published after its context was saved, from another stack; or it is pinned and its stack stays in use.
+//   4. While a thread is pinned its file operations are `portable`: nothing binds the processor to its kernel thread.
+#include "weft/detail/region.hpp"
+
+#include <algorithm>
+
+#include "sched/scheduler.hpp"
+#include "weft/blocking.hpp"
+
+namespace weft::detail {
+void set_this_scheduler(scheduler_face* face) noexcept;  // park.cpp
+}
+
+namespace weft::sched {
+
+using grip = detail::processor::grip;
+
+// ---- entering ----
+
+[[gnu::always_inline]] inline bool scheduler::ready_to_lend() const noexcept {
+  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched == carrier_->number &&
+         !source->bound_here();
+}
+
+void scheduler::enter_region() {
+  if (must_cancel(detail::cancellation::allowed)) [[unlikely]]
+    detail::throw_cancelled();
+  if (!ready_to_lend() && !prepare_region()) [[unlikely]]
+    return;
+  lend(*carrier_);
+}
+
+// The calls of the pool are made before: after the exchange the scheduler may be another's.
+[[gnu::always_inline]] inline void scheduler::lend(carrier& me) noexcept {
+  upcall::activation_pool& pool = *pool_;
+  me.off.away = current;
+  detail::set_this_scheduler(&me.off);
+  processor_.loosen(grip::lent);
+  // seq_cst, as the exchange: see processor::loosen.
+  if (pool.watchdog_asleep.load(std::memory_order_seq_cst)) [[unlikely]]
+    pool.wake_watchdog();
+  if (pool.steps) [[unlikely]]
+    pool.step("lent");
+}
+
+// What the way into a region lacks. @returns whether the processor is to be lent here; otherwise the region has begun already:
+// on another kernel thread, or with the processor where there is nobody who could take it.
+bool scheduler::prepare_region() {
+  if (!make_pool()) {
+    carrier_->off.away = current;
+    detail::set_this_scheduler(&carrier_->off);
+    return false;
+  }
+  while (!pool_->provide()) {
+    waiter self;
+    self.what = "activation";
+    self.object = pool_.get();
+    wait_with_care(wants_activation_, self, never, detail::cancellation::allowed);
+    if (self.reason == detail::wake_reason::cancelled) detail::throw_cancelled();
+  }
+  if (source->bound_here()) {
+    be_carried();
+    return false;
+  }
+  if (pool_->watched != carrier_->number) pool_->watch(carrier_->number);
+  return true;
+}
+
+bool scheduler::make_pool() {
+  if (asked_for_pool_) return pool_ != nullptr;
+  const std::uint32_t limit = std::min<std::uint32_t>(options_.max_activations, 0xffff);
+  if (limit > 1) {
+    others_.resize(limit - 1);
+    pool_ = source->make_activations(processor_, limit);
+  }
+  asked_for_pool_ = true;
+  return pool_ != nullptr;
+}
+
+// The running thread goes to another kernel thread for its region. It returns there, from carry().
+void scheduler::be_carried() {
+  thread_record& self = *current;
+  carrier& me = *carrier_;
+  self.set_state(thread_state::away);
+  ++away_;
+  pool_->free.fetch_sub(1, std::memory_order_relaxed);
+  note(about(upcall::kind::blocked, upcall::cause::region, self, -1));
+  me.why = carrier::departure::to_carry;
+  me.leaving = &self;
+  exchange(self, me.record);
+  const bool own_words = self.has(flag_floating_point);
+  if (own_words) {
+    save(self.extension->fp);
+    load(common_fp_);
+  }
+  current = &me.record;
+  switch_context(&self.context, me.record.context, &self.extension->notes, me.extension.notes);
+  if (own_words) load(self.extension->fp);
+}
+
+// ---- leaving ----
+
+void scheduler::leave_region(carrier& me) noexcept {
+  scheduler& s = *me.home;
+  thread_record& self = *me.off.away;
+  s.step("leave");
+  if (s.processor_.tighten(me.number)) [[likely]] {
+    me.off.away = nullptr;
+    detail::set_this_scheduler(&s);
+    if (!s.wants_activation_.empty()) [[unlikely]]
+      s.let_next_enter();
+    s.completed_at_once();
+    return;
+  }
+  if (!s.take_back(me, self)) s.hand_back(me, self);
+}
+
+// The holder sleeps and nobody is ready: the thread goes on here, as the holder.
+bool scheduler::take_back(carrier& me, thread_record& self) noexcept {
+  const detail::processor::word now = processor_.look();
+  if (detail::processor::grip_of(now) != grip::idle || !processor_.take(now, me.number)) return false;
+  source->wake();  // the sleeper: it is to stand by
+  settle_on(me);
+  record(trace::kind::busy, me.record);
+  pool_->free.fetch_add(1, std::memory_order_relaxed);  // the sleeper will find itself standing by
+  --away_;
+  note(about(upcall::kind::unblocked, upcall::cause::region, self));
+  self.set_state(thread_state::ready);
+  self.set_state(thread_state::running);
+  record(trace::kind::run, self);
+  current = &self;
+  me.off.away = nullptr;
+  detail::set_this_scheduler(this);
+  let_next_enter();
+  return true;
+}
+
+// Somebody else holds the processor: the thread leaves for the list of those that come back. Until it is resumed from there
+// nothing of the scheduler is touched but what belongs to this kernel thread and this thread.
+void scheduler::hand_back(carrier& me, thread_record& self) noexcept {
+  me.off.away = nullptr;
+  me.why = carrier::departure::comes_back;
+  me.leaving = &self;
+  exchange_state(*me.exceptions, *me.error, self, me.record);
+  const bool own_words = self.has(flag_floating_point);
+  if (own_words) {
+    save(self.extension->fp);
+    load(me.fp);
+  }
+  switch_context(&self.context, me.record.context, &self.extension->notes, me.extension.notes);
+  if (own_words) {
+    save(this_scheduler().common_fp_);
+    load(self.extension->fp);
+  }
+}
+
+// ---- weft operations inside a region ----
+
+void scheduler::pause_region(carrier& me) {
+  scheduler& s = *me.home;
+  thread_record& self = *me.off.away;
+  if (!s.processor_.tighten(me.number) && !s.take_back(me, self)) {
+    self.extension->pinned_to = &me;
+    s.step("ask");
+    s.publish(self);
+    s.await_processor(me, self);
+  }
+  me.off.away = nullptr;
+  self.flags |= flag_pinned;
+  detail::set_this_scheduler(&s);
+}
+
+void scheduler::resume_region(carrier& me) noexcept {
+  scheduler& s = *me.home;
+  thread_record& self = *s.current;
+  self.flags = static_cast<std::uint8_t>(self.flags & ~flag_pinned);
+  self.extension->pinned_to = nullptr;
+  if (s.pool_ == nullptr) {
+    me.off.away = &self;
+    return detail::set_this_scheduler(&me.off);
+  }
+  if (s.pool_->watched != me.number) s.pool_->watch(me.number);
+  s.lend(me);
+}
+
+// A pinned thread, in its new state and queue already, waits where it is; whoever stands by carries the processor on.
+void scheduler::stay_here(thread_record& self, thread_record& next) {
+  carrier& me = *carrier_;
+  upcall::activation_pool* const pool = pool_.get();
+  if (&next != &me.record) ready_.put_first(next);
+  self.extension->pinned_to = &me;
+  current = nullptr;
+  detail::set_this_scheduler(&me.off);
+  processor_.loosen(grip::offered);
+  if (pool->steps) pool->step("offered");
+  pool->call();
+  await_processor(me, self);
+  detail::set_this_scheduler(this);
+}
+
+void scheduler::await_processor(carrier& me, thread_record& self) noexcept {
+  pool_->await(me.summons);
+  settle_on(me);
+  current = &self;
+  self.set_state(thread_state::running);
+  record(trace::kind::run, self);
+}
+
+namespace {
+
+// The activation of the calling kernel thread, on which a region runs; null when none does.
+carrier* carrier_of_region() noexcept {
+  detail::scheduler_face& face = detail::this_scheduler_face();
+  return face.away == nullptr ? nullptr : static_cast<carrier_face&>(face).of;
+}
+
+}  // namespace
+}  // namespace weft::sched
+
+namespace weft {
+namespace detail {
+
+bool enter_region() {
+  scheduler_face& face = this_scheduler_face();
+  if (face.current == nullptr) [[unlikely]] {
+    if (face.away != nullptr) return false;
+    throw_off_weft("blocking");
+  }
+  auto& s = static_cast<sched::scheduler&>(face);
+  if (face.current->has(sched::flag_pinned)) return false;  // called by what a region's weft operation calls
+  s.enter_region();
+  return true;
+}
+
+void leave_region() noexcept {
+  // In a child made by fork() there is no activation any more, and nothing to leave.
+  if (sched::carrier* const me = sched::carrier_of_region()) sched::scheduler::leave_region(*me);
+}
+
+void end_if_cancelled() {
+  if (current_thread() != nullptr && sched::this_scheduler().must_cancel(cancellation::allowed)) throw_cancelled();
+}
+
+region_pause::region_pause(const char* call) {
+  sched::carrier* const me = sched::carrier_of_region();
+  if (me == nullptr) throw_off_weft(call);
+  sched::scheduler::pause_region(*me);
+}
+
+region_pause::~region_pause() {
+  // In a child made by fork() meanwhile nobody is current.
+  if (current_thread() != nullptr) sched::scheduler::resume_region(sched::this_scheduler().holder());
+}
+
+}  // namespace detail
+
+bool in_blocking_region() noexcept { return detail::this_scheduler_face().away != nullptr; }
+
+}  // namespace weft

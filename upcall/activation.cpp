@@ -1,0 +1,235 @@
+#include "upcall/activation.hpp"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <system_error>
+
+#include "weft/error.hpp"
+
+namespace weft::upcall::engine {
+
+namespace {
+
+using detail::processor;
+
+constexpr std::uint64_t bell_tag = 0;        // the others are numbers of activations, from 1
+constexpr std::uint32_t most_monitors = 64;  // each takes two pages of the memory that perf may lock
+constexpr int idle_life_ms = 2000;
+constexpr std::chrono::microseconds first_look_without_perf{20};
+constexpr std::chrono::microseconds first_look_with_perf{10'000};
+constexpr std::size_t own_stack = 1 << 20;
+
+int own_kernel_id() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
+
+}  // namespace
+
+activations::activations(handler& scheduler, processor& word, std::uint32_t most)
+    : scheduler_(&scheduler),
+      word_(&word),
+      set_(::epoll_create1(EPOLL_CLOEXEC)),
+      bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      perf_(switch_monitor::refusal() == 0) {
+  limit = most;
+  epoll_event wanted{};
+  wanted.events = EPOLLIN | EPOLLET;
+  wanted.data.u64 = bell_tag;
+  if (set_ < 0 || bell_ < 0 || ::epoll_ctl(set_, EPOLL_CTL_ADD, bell_, &wanted) != 0) {
+    const int error = errno;
+    if (set_ >= 0) ::close(set_);
+    if (bell_ >= 0) ::close(bell_);
+    detail::throw_errno(error, "weft: the kernel refuses the descriptors that activations need (too many open files?)");
+  }
+  for (std::uint32_t i = 0; i < most; ++i) vessels_.push_back(std::make_unique<vessel>());
+  vessels_.front()->vacant = false;
+  vessels_.front()->kernel_thread = own_kernel_id();
+}
+
+activations::~activations() {
+  if (alive_ > 1) {  // run() did not come to its end
+    end();
+    join();
+  }
+  watchdog_.reset();
+  vessels_.clear();
+  ::close(bell_);
+  ::close(set_);
+}
+
+// ---- the holder's side ----
+
+bool activations::provide() {
+  if (!watchdog_) {
+    watchdog_.emplace(*word_, watchdog_asleep, perf_ ? first_look_with_perf : first_look_without_perf, [this](processor::word w) {
+      overdue_.store(w, std::memory_order_release);
+      call();
+    });
+  }
+  if (free.load(std::memory_order_relaxed) > 0) return true;
+  {
+    const std::lock_guard guard(lock_);
+    if (alive_ >= limit) return false;
+  }
+  try {
+    start_kernel_thread();
+  } catch (const std::system_error& error) {
+    const std::lock_guard guard(lock_);
+    if (alive_ > 1) return false;  // one of them will be free
+    throw std::system_error(error.code(),
+                            "weft::blocking: the kernel gives no kernel thread that could carry on (ulimit -u, or the pids limit "
+                            "of this container)");
+  }
+  return true;
+}
+
+void activations::start_kernel_thread() {
+  std::uint32_t number = 0;
+  {
+    const std::lock_guard guard(lock_);
+    for (std::uint32_t i = 2; number == 0; ++i) {
+      if (of(i).vacant) number = i;
+    }
+  }
+  vessel& v = of(number);
+  if (v.thread.joinable()) v.thread.join();  // it retired
+  v.thread = std::thread([this, number] { run(number); });
+  char name[16];
+  std::snprintf(name, sizeof name, "weft-%u", number);
+  ::pthread_setname_np(v.thread.native_handle(), name);
+  const std::lock_guard guard(lock_);
+  v.vacant = false;
+  ++alive_;
+  free.fetch_add(1, std::memory_order_relaxed);
+}
+
+void activations::watch(std::uint32_t number) noexcept {
+  watched = number;
+  if (!perf_) return;
+  vessel& v = of(number);
+  if (!v.monitor.is_open()) {
+    if (monitors_ >= most_monitors) close_one_monitor(number);
+    if (v.monitor.open(set_, number) != 0) return;  // the watchdog looks after it
+    ++monitors_;
+  }
+  v.monitor.start();
+}
+
+// Of an activation that does not hold the processor: it opens another when it does.
+void activations::close_one_monitor(std::uint32_t but) noexcept {
+  for (std::uint32_t number = 1; number <= limit; ++number) {
+    vessel& v = of(number);
+    if (number == but || !v.monitor.is_open()) continue;
+    v.monitor.close();
+    --monitors_;
+    return;
+  }
+}
+
+void activations::rest(std::uint32_t number) noexcept {
+  of(number).monitor.stop();
+  watched = 0;
+}
+
+void activations::wake_watchdog() noexcept { watchdog_->wake(); }
+
+void activations::call() noexcept {
+  const std::uint64_t one = 1;
+  static_cast<void>(!::write(bell_, &one, sizeof one));
+}
+
+// ---- standing by ----
+
+void activations::run(std::uint32_t number) {
+  of(number).kernel_thread.store(own_kernel_id(), std::memory_order_relaxed);
+  scheduler_->begin_activation(number);
+  stand_by(number);
+  scheduler_->end_activation(number);
+}
+
+void activations::stand_by(std::uint32_t number) {
+  while (!over_.load(std::memory_order_acquire)) {
+    scheduler_->serve(number);  // whoever was called while nobody waited below
+    of(number).monitor.stop();  // our own sleep is nobody's news
+    epoll_event news{};
+    const int n = over_.load(std::memory_order_acquire) ? 0 : ::epoll_wait(set_, &news, 1, idle_life_ms);
+    if (n > 0) on_news(number, news.data.u64);
+    if (n == 0 && number != 1 && may_retire(number)) return;
+  }
+  call();  // the next one is to see it too
+}
+
+void activations::on_news(std::uint32_t me, std::uint64_t tag) {
+  const processor::word now = word_->look();
+  if (tag == bell_tag) {
+    if (now == overdue_.load(std::memory_order_acquire) && processor::grip_of(now) == processor::grip::lent) {
+      static_cast<void>(scheduler_->take(me, now));
+    }
+    return;  // stand_by() serves
+  }
+  const auto watched_one = static_cast<std::uint32_t>(tag);
+  if (processor::holder(now) != watched_one || processor::grip_of(now) != processor::grip::lent) return;
+  if (of(watched_one).monitor.waits()) static_cast<void>(scheduler_->take(me, now));
+}
+
+// The last one that is free stays: whoever lends the processor counts on it.
+bool activations::may_retire(std::uint32_t number) {
+  const std::lock_guard guard(lock_);
+  std::int32_t others = free.load(std::memory_order_relaxed);
+  do {
+    if (others <= 1) return false;
+  } while (!free.compare_exchange_weak(others, others - 1, std::memory_order_acq_rel));
+  vessel& v = of(number);
+  v.vacant = true;
+  --alive_;
+  return true;
+}
+
+void activations::end() noexcept {
+  over_.store(true, std::memory_order_release);
+  call();
+}
+
+void activations::join() noexcept {
+  for (const auto& v : vessels_) {
+    if (v->thread.joinable()) v->thread.join();
+  }
+  alive_ = 1;
+}
+
+// ---- the rest ----
+
+int activations::kernel_thread_of(std::uint32_t number) const noexcept {
+  return of(number).kernel_thread.load(std::memory_order_relaxed);
+}
+
+int activations::system_call_of(std::uint32_t number) const noexcept {
+  char text[160];
+  std::snprintf(text, sizeof text, "/proc/self/task/%d/syscall", kernel_thread_of(number));
+  const int fd = ::open(text, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const ssize_t n = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  if (n <= 0 || text[0] < '0' || text[0] > '9') return -1;  // "running", or a fault: "-1 …"
+  text[n] = '\0';
+  return static_cast<int>(std::strtol(text, nullptr, 10));
+}
+
+void activations::await(std::atomic<std::uint32_t>& flag) noexcept {
+  flag.wait(0, std::memory_order_acquire);
+  flag.store(0, std::memory_order_relaxed);
+}
+
+void activations::alert(std::atomic<std::uint32_t>& flag) noexcept {
+  flag.store(1, std::memory_order_release);
+  flag.notify_one();
+}
+
+}  // namespace weft::upcall::engine

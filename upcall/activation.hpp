@@ -1,0 +1,76 @@
+// Activations: kernel threads that stand by to carry a scheduler's processor.
+//
+// All of them wait in one epoll set: for the switch monitor of the activation that has lent the processor, and for a bell that
+// is rung when somebody is called. Whoever the kernel wakes first looks at the processor's word and takes it, or not.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "upcall/switch_monitor.hpp"
+#include "upcall/watchdog.hpp"
+#include "weft/upcall.hpp"
+
+namespace weft::upcall::engine {
+
+class activations final : public activation_pool {
+ public:
+  /// At most `most` activations, the calling kernel thread, number 1, included. @throws std::system_error
+  activations(handler& scheduler, detail::processor& word, std::uint32_t most);
+  ~activations() override;
+  activations(const activations&) = delete;
+  activations& operator=(const activations&) = delete;
+
+  bool provide() override;
+  void watch(std::uint32_t number) noexcept override;
+  void rest(std::uint32_t number) noexcept override;
+  void wake_watchdog() noexcept override;
+  void call() noexcept override;
+  void stand_by(std::uint32_t number) override;
+  void end() noexcept override;
+  void join() noexcept override;
+  [[nodiscard]] int system_call_of(std::uint32_t number) const noexcept override;
+  [[nodiscard]] int kernel_thread_of(std::uint32_t number) const noexcept override;
+  void await(std::atomic<std::uint32_t>& flag) noexcept override;
+  void alert(std::atomic<std::uint32_t>& flag) noexcept override;
+
+  /// The epoll set in which those who stand by wait: readable when somebody is called.
+  [[nodiscard]] int set() const noexcept { return set_; }
+
+ private:
+  // One activation. `monitor` is its kernel thread's; the rest is guarded by `lock_`, but for the kernel id.
+  struct vessel {
+    std::thread thread;
+    switch_monitor monitor;
+    std::atomic<int> kernel_thread{0};
+    bool vacant = true;
+  };
+
+  void start_kernel_thread();
+  void run(std::uint32_t number);
+  [[nodiscard]] bool may_retire(std::uint32_t number);
+  void on_news(std::uint32_t me, std::uint64_t tag);
+  void close_one_monitor(std::uint32_t but) noexcept;
+  [[nodiscard]] vessel& of(std::uint32_t number) const noexcept { return *vessels_[number - 1]; }
+
+  handler* scheduler_;
+  detail::processor* word_;
+  int set_;
+  int bell_;
+  std::mutex lock_;
+  std::vector<std::unique_ptr<vessel>> vessels_;  // by number less 1, all made at once: nobody moves them
+  std::uint32_t alive_ = 1;                       // kernel threads there are
+  std::uint32_t monitors_ = 0;                    // open ones; the holder's business
+  bool perf_;
+  std::atomic<detail::processor::word> overdue_{0};
+  std::atomic<bool> over_{false};
+  std::optional<watchdog> watchdog_;
+};
+
+}  // namespace weft::upcall::engine

@@ -1,0 +1,120 @@
+#include "upcall/switch_monitor.hpp"
+
+#include <linux/perf_event.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace weft::upcall::engine {
+
+namespace {
+
+constexpr std::size_t record_bytes = sizeof(perf_event_header);
+constexpr int looks = 200;  // at a record that the kernel is about to write: the descriptor may be readable before that
+
+std::size_t page_bytes() noexcept { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
+
+perf_event_attr wanted_event() noexcept {
+  perf_event_attr wanted{};
+  wanted.size = sizeof wanted;
+  wanted.type = PERF_TYPE_SOFTWARE;
+  wanted.config = PERF_COUNT_SW_DUMMY;
+  wanted.disabled = 1;
+  wanted.context_switch = 1;
+  wanted.exclude_kernel = 1;
+  wanted.exclude_hv = 1;
+  wanted.watermark = 1;
+  wanted.wakeup_watermark = 2 * record_bytes;
+  return wanted;
+}
+
+int open_for_caller() noexcept {
+  perf_event_attr wanted = wanted_event();
+  const long fd = ::syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+  return fd < 0 ? -errno : static_cast<int>(fd);
+}
+
+void* map_records(int fd) noexcept { return ::mmap(nullptr, 2 * page_bytes(), PROT_READ, MAP_SHARED, fd, 0); }
+
+}  // namespace
+
+int switch_monitor::open_event() noexcept {
+  const int fd = open_for_caller();
+  if (fd < 0) return -fd;
+  void* const page = map_records(fd);
+  if (page == MAP_FAILED) {
+    const int error = errno;
+    ::close(fd);
+    return error;
+  }
+  const std::lock_guard guard(mapping_lock_);
+  page_ = page;
+  fd_ = fd;
+  return 0;
+}
+
+int switch_monitor::open(int set, std::uint32_t tag) noexcept {
+  if (const int error = open_event(); error != 0) return error;
+  // The pair of records that sets the phase: from here on every third, fifth, … record, an OUT, makes it readable.
+  start();
+  const timespec shortest{0, 1};
+  ::nanosleep(&shortest, nullptr);
+  epoll_event wanted{};
+  wanted.events = EPOLLIN | EPOLLET;
+  wanted.data.u64 = tag;
+  if (::epoll_ctl(set, EPOLL_CTL_ADD, fd_, &wanted) == 0) return 0;
+  const int error = errno;
+  close();
+  return error;
+}
+
+void switch_monitor::close() noexcept {
+  const std::lock_guard guard(mapping_lock_);
+  if (page_ != nullptr) ::munmap(std::exchange(page_, nullptr), 2 * page_bytes());
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  started_ = false;
+}
+
+void switch_monitor::start() noexcept {
+  if (fd_ < 0 || std::exchange(started_, true)) return;
+  ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0);
+}
+
+void switch_monitor::stop() noexcept {
+  if (fd_ < 0 || !std::exchange(started_, false)) return;
+  ::ioctl(fd_, PERF_EVENT_IOC_DISABLE, 0);
+}
+
+bool switch_monitor::waits() noexcept {
+  const std::lock_guard guard(mapping_lock_);
+  if (page_ == nullptr) return false;
+  auto* const head = &static_cast<perf_event_mmap_page*>(page_)->data_head;
+  const std::byte* const records = static_cast<const std::byte*>(page_) + page_bytes();
+  for (int look = 0; look < looks; ++look) {
+    // acquire: the record is there when the head says so.
+    const std::uint64_t written = std::atomic_ref(*head).load(std::memory_order_acquire);
+    if (written >= record_bytes) {
+      perf_event_header last{};
+      std::memcpy(&last, records + (written - record_bytes) % page_bytes(), sizeof last);
+      const bool out = (last.misc & PERF_RECORD_MISC_SWITCH_OUT) != 0;
+      if (last.type == PERF_RECORD_SWITCH && out) return (last.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) == 0;
+    }
+    __builtin_ia32_pause();
+  }
+  return false;
+}
+
+int switch_monitor::refusal() noexcept {
+  switch_monitor trial;
+  return trial.open_event();
+}
+
+}  // namespace weft::upcall::engine
