@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "sched/scheduler.hpp"
 
@@ -141,16 +142,21 @@ void scheduler::give_processor_to(thread_record& pinned) noexcept {
 bool scheduler::doze(time_point until) {
   carrier& me = *carrier_;
   pool_->rest(me.number);
-  if (away_ == 0 || until == time_point{} || !source->prepare_doze(until)) {
+  const bool may_doze = away_ != 0 && until != time_point{} && source->prepare_doze(until);
+  const int place = may_doze ? pool_->sleeping_place() : -1;
+  if (place < 0) {
     source->wait(until);
     return true;
   }
+  me.place.store(place, std::memory_order_relaxed);  // seen by whoever takes the processor: it is loosened after
   detail::set_this_scheduler(&me.off);
   processor_.loosen(grip::idle);
   step("doze");
-  source->doze(until);
+  source->doze(until, place);
   step("wake");
-  if (!processor_.tighten(me.number)) return false;
+  const bool still_ours = processor_.tighten(me.number);
+  pool_->vacate(place);
+  if (!still_ours) return false;
   detail::set_this_scheduler(this);
   source->wait(time_point{});  // takes what ended the sleep
   return true;

@@ -44,6 +44,7 @@ struct carrier {
   floating_point_control fp;  // the words of its own stack
   departure why = departure::none;
   thread_record* leaving = nullptr;              // the thread that left
+  std::atomic<int> place{-1};              // where it sleeps while the processor may be taken; read by who takes it
   std::atomic<std::uint32_t> summons{0};         // the processor was given to this kernel thread, whose thread waits for it
   std::optional<signal_stack> own_signal_stack;  // for the report of a stack overflow
 };

@@ -140,7 +140,7 @@ void scheduler::leave_region(carrier& me) noexcept {
 bool scheduler::take_back(carrier& me, thread_record& self) noexcept {
   const detail::processor::word now = processor_.look();
   if (detail::processor::grip_of(now) != grip::idle || !processor_.take(now, me.number)) return false;
-  source->wake();  // the sleeper: it is to stand by
+  pool_->rouse(carrier_of(detail::processor::holder(now)).place.load(std::memory_order_relaxed));
   settle_on(me);
   record(trace::kind::busy, me.record);
   pool_->free.fetch_add(1, std::memory_order_relaxed);  // the sleeper will find itself standing by

@@ -28,6 +28,11 @@ constexpr std::chrono::microseconds first_look_without_perf{20};
 constexpr std::chrono::microseconds first_look_with_perf{10'000};
 constexpr std::size_t own_stack = 1 << 20;
 
+void ring(int bell) noexcept {
+  const std::uint64_t one = 1;
+  static_cast<void>(!::write(bell, &one, sizeof one));
+}
+
 int own_kernel_id() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
 
 }  // namespace
@@ -49,6 +54,7 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
     detail::throw_errno(error, "weft: the kernel refuses the descriptors that activations need (too many open files?)");
   }
   for (std::uint32_t i = 0; i < most; ++i) vessels_.push_back(std::make_unique<vessel>());
+  places_.reserve(most);
   vessels_.front()->vacant = false;
   vessels_.front()->kernel_thread = own_kernel_id();
 }
@@ -60,6 +66,7 @@ activations::~activations() {
   }
   watchdog_.reset();
   vessels_.clear();
+  for (const int place : places_) ::close(place);
   ::close(bell_);
   ::close(set_);
 }
@@ -138,12 +145,29 @@ void activations::rest(std::uint32_t number) noexcept {
   watched = 0;
 }
 
+// ---- sleeping while the processor may be taken ----
+
+int activations::sleeping_place() noexcept {
+  const std::lock_guard guard(lock_);
+  if (places_.empty()) return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  const int place = places_.back();
+  places_.pop_back();
+  return place;
+}
+
+// The one who roused us may do so only now: whoever sleeps here next then wakes once for nothing.
+void activations::vacate(int place) noexcept {
+  std::uint64_t count = 0;
+  static_cast<void>(!::read(place, &count, sizeof count));
+  const std::lock_guard guard(lock_);
+  places_.push_back(place);  // there is room: no more of them than activations
+}
+
+void activations::rouse(int place) noexcept { ring(place); }
+
 void activations::wake_watchdog() noexcept { watchdog_->wake(); }
 
-void activations::call() noexcept {
-  const std::uint64_t one = 1;
-  static_cast<void>(!::write(bell_, &one, sizeof one));
-}
+void activations::call() noexcept { ring(bell_); }
 
 // ---- standing by ----
 
@@ -161,7 +185,7 @@ void activations::stand_by(std::uint32_t number) {
     epoll_event news{};
     const int n = over_.load(std::memory_order_acquire) ? 0 : ::epoll_wait(set_, &news, 1, idle_life_ms);
     if (n > 0) on_news(number, news.data.u64);
-    if (n == 0 && number != 1 && may_retire(number)) return;
+    if (n == 0 && number != 1 && !over_.load(std::memory_order_acquire) && may_retire(number)) return;
   }
   call();  // the next one is to see it too
 }

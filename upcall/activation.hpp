@@ -30,6 +30,9 @@ class activations final : public activation_pool {
   bool provide() override;
   void watch(std::uint32_t number) noexcept override;
   void rest(std::uint32_t number) noexcept override;
+  [[nodiscard]] int sleeping_place() noexcept override;
+  void vacate(int place) noexcept override;
+  void rouse(int place) noexcept override;
   void wake_watchdog() noexcept override;
   void call() noexcept override;
   void stand_by(std::uint32_t number) override;
@@ -65,6 +68,7 @@ class activations final : public activation_pool {
   int bell_;
   std::mutex lock_;
   std::vector<std::unique_ptr<vessel>> vessels_;  // by number less 1, all made at once: nobody moves them
+  std::vector<int> places_;                       // vacant sleeping places: eventfds. As many as ever slept at once
   std::uint32_t alive_ = 1;                       // kernel threads there are
   std::uint32_t monitors_ = 0;                    // open ones; the holder's business
   bool perf_;

@@ -54,7 +54,7 @@ class reactor final : public source {
   void leaves(std::uint32_t activation) noexcept override;
   void moved_to(std::uint32_t activation) noexcept override;
   [[nodiscard]] bool prepare_doze(time_point& deadline) override;
-  void doze(time_point deadline) noexcept override;
+  void doze(time_point deadline, int place) noexcept override;
   [[nodiscard]] std::size_t pending() const noexcept override { return pending_; }
   [[nodiscard]] bool wants_poll() const noexcept override { return pending_ != 0; }
   [[nodiscard]] std::string_view name() const noexcept override { return how_ == transfer::ring ? "ring" : "direct"; }

@@ -82,11 +82,11 @@ bool reactor::prepare_doze(time_point& deadline) {
 }
 
 // The set is looked at, not emptied: whoever holds the processor afterwards takes what is there.
-void reactor::doze(time_point deadline) noexcept {
+void reactor::doze(time_point deadline, int place) noexcept {
   timespec left{};
   if (deadline != never) left = time_left(deadline, now());
-  pollfd set{table_.epoll(), POLLIN, 0};
-  static_cast<void>(::ppoll(&set, 1, deadline == never ? nullptr : &left, nullptr));
+  std::array<pollfd, 2> asked{{{table_.epoll(), POLLIN, 0}, {place, POLLIN, 0}}};
+  static_cast<void>(::ppoll(asked.data(), asked.size(), deadline == never ? nullptr : &left, nullptr));
 }
 
 void reactor::wake() noexcept {

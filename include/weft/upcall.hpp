@@ -144,6 +144,12 @@ class activation_pool {
   virtual void watch(std::uint32_t number) noexcept = 0;
   /// The holder, activation `number`, is about to sleep: what it does is of no interest.
   virtual void rest(std::uint32_t number) noexcept = 0;
+  /// A descriptor that becomes readable when its sleeper is roused; -1 if none is to be had. Back with `vacate`, which the
+  /// sleeper calls, whether or not it still holds the processor.
+  [[nodiscard]] virtual int sleeping_place() noexcept = 0;
+  virtual void vacate(int place) noexcept = 0;
+  /// Has the sleeper at `place`, from which the processor was taken, stand by.
+  virtual void rouse(int place) noexcept = 0;
   /// Wakes the watchdog, which found nothing to do for a while.
   virtual void wake_watchdog() noexcept = 0;
   /// Calls a free activation to `handler::serve`. From any activation.
@@ -230,8 +236,9 @@ class source {
     static_cast<void>(deadline);
     return false;
   }
-  /// Sleeps as `wait` does, but touches nothing that belongs to the holder of the processor.
-  virtual void doze(time_point deadline) noexcept { static_cast<void>(deadline); }
+  /// Sleeps as `wait` does, or until the descriptor `place` is readable, and touches nothing that belongs to the holder of
+  /// the processor.
+  virtual void doze(time_point deadline, int place) noexcept { static_cast<void>(deadline), static_cast<void>(place); }
 };
 
 /// How file and socket transfers reach the kernel.
