@@ -99,12 +99,16 @@ void scheduler::serve(std::uint32_t number) {
 }
 
 // Runs the region of `t` on this kernel thread; the processor is elsewhere.
-void scheduler::carry(carrier& me, thread_record& t) noexcept {
+void scheduler::carry(carrier& me, thread_record& t) {
   t.extension->away_on.store(me.number, std::memory_order_relaxed);
   me.off.away = &t;
   exchange_state(*me.exceptions, *me.error, me.record, t);
   switch_context(&me.record.context, t.context, &me.extension.notes, t.extension->notes);
-  static_cast<void>(see_off(me));
+  if (me.why != carrier::departure::none && !see_off(me)) return;
+  // The processor came here for a weft operation of the region, and the region ended before anybody took it: `me` is its holder.
+  current = nullptr;
+  loop(me);
+  detail::set_this_scheduler(&me.off);
 }
 
 // On the activation's own stack again, because a thread left for it. @returns whether it still holds the processor.

@@ -17,7 +17,8 @@ namespace weft::sched {
 //
 // It may return on another kernel thread: nothing read before the switch that belongs to the kernel thread is used after it.
 [[gnu::always_inline]] inline void scheduler::switch_to(thread_record& self, thread_record& next) {
-  if (self.has(flags_of_care)) [[unlikely]] return switch_with_care(self, next);
+  if (self.has(flags_of_care)) [[unlikely]]
+    return switch_with_care(self, next);
   exchange(self, next);
   if (next.state == thread_state::created) [[unlikely]] {
     return start_thread(&self.context, &self.extension->notes, next);
@@ -150,9 +151,11 @@ void scheduler::wait_for_stack(thread_record& t, const char* why) noexcept {
 // Who runs after the running thread: the next ready one, or the activation when there is none, when upcalls are due, when the
 // next one needs a stack that must first be mapped, or when it wants the processor on a kernel thread of its own.
 [[gnu::always_inline]] inline thread_record& scheduler::next_runnable() {
-  if (--budget_ == 0) [[unlikely]] return carrier_->record;
+  if (--budget_ == 0) [[unlikely]]
+    return carrier_->record;
   thread_record* const next = ready_.take();
-  if (next == nullptr) [[unlikely]] return carrier_->record;
+  if (next == nullptr) [[unlikely]]
+    return carrier_->record;
   const bool lacks_stack = next->state == thread_state::created && next->start->stack == nullptr && !find_stack(*next);
   if (lacks_stack || next->has(flag_pinned)) [[unlikely]] {
     ready_.put_first(*next);
@@ -176,7 +179,8 @@ inline bool scheduler::find_stack(thread_record& t) noexcept {
 [[gnu::always_inline]] inline void scheduler::let_others_run() {
   thread_record& self = *current;
   thread_record* const next = ready_.front();
-  if (!plain_switch(self, next)) [[unlikely]] return yield();
+  if (!plain_switch(self, next)) [[unlikely]]
+    return yield();
   ready_.drop_front();
   self.set_state(thread_state::ready);
   ready_.put(self);
@@ -306,7 +310,8 @@ void scheduler::free_retired() noexcept {
 void scheduler::exit_current() {
   thread_record& self = *current;
   record(trace::kind::exit, self);
-  if (self.has(flag_floating_point)) [[unlikely]] load(common_fp_);
+  if (self.has(flag_floating_point)) [[unlikely]]
+    load(common_fp_);
   retire_stack(self);
   self.set_state(thread_state::finished);
   wake_joiners(self);
@@ -315,7 +320,8 @@ void scheduler::exit_current() {
     loop_.main_ended = true;
     budget_ = 1;  // the loop is to know at once
   }
-  if (!stackless_.empty()) [[unlikely]] ready_.put(*stackless_.take());
+  if (!stackless_.empty()) [[unlikely]]
+    ready_.put(*stackless_.take());
 
   thread_record& next = next_runnable();
   if (self.has(flag_detached)) records_.give(self);
@@ -358,6 +364,7 @@ void grant(waiter& w) noexcept { sched::this_scheduler().end_wait_here(w, wake_r
 
 void weft::this_thread::yield() {
   detail::scheduler_face& face = detail::this_scheduler_face();
-  if (face.current == nullptr) [[unlikely]] return detail::with_processor("this_thread::yield", [] { yield(); });
+  if (face.current == nullptr) [[unlikely]]
+    return detail::with_processor("this_thread::yield", [] { yield(); });
   static_cast<sched::scheduler&>(face).let_others_run();
 }

@@ -24,15 +24,24 @@ constexpr std::size_t events_told = 20;
 
 const char* event_text(trace::kind what) noexcept {
   switch (what) {
-    case trace::kind::upcall: return "upcall";
-    case trace::kind::spawn: return "spawn";
-    case trace::kind::run: return "run";
-    case trace::kind::park: return "park";
-    case trace::kind::ready: return "ready";
-    case trace::kind::yield: return "yield";
-    case trace::kind::exit: return "exit";
-    case trace::kind::idle: return "idle";
-    case trace::kind::busy: return "busy";
+    case trace::kind::upcall:
+      return "upcall";
+    case trace::kind::spawn:
+      return "spawn";
+    case trace::kind::run:
+      return "run";
+    case trace::kind::park:
+      return "park";
+    case trace::kind::ready:
+      return "ready";
+    case trace::kind::yield:
+      return "yield";
+    case trace::kind::exit:
+      return "exit";
+    case trace::kind::idle:
+      return "idle";
+    case trace::kind::busy:
+      return "busy";
   }
   return "?";
 }

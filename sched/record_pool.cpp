@@ -7,14 +7,22 @@ namespace weft::sched {
 
 const char* name(thread_state s) noexcept {
   switch (s) {
-    case thread_state::vacant: return "vacant";
-    case thread_state::created: return "created";
-    case thread_state::ready: return "ready";
-    case thread_state::running: return "running";
-    case thread_state::parked: return "parked";
-    case thread_state::in_kernel: return "in kernel";
-    case thread_state::away: return "in a region";
-    case thread_state::finished: return "finished";
+    case thread_state::vacant:
+      return "vacant";
+    case thread_state::created:
+      return "created";
+    case thread_state::ready:
+      return "ready";
+    case thread_state::running:
+      return "running";
+    case thread_state::parked:
+      return "parked";
+    case thread_state::in_kernel:
+      return "in kernel";
+    case thread_state::away:
+      return "in a region";
+    case thread_state::finished:
+      return "finished";
   }
   return "unknown";
 }
@@ -47,10 +55,13 @@ namespace weft::detail {
 
 const char* thread_record::name() const noexcept {
   switch (state) {
-    case sched::thread_state::created: return start->name;
+    case sched::thread_state::created:
+      return start->name;
     case sched::thread_state::vacant:
-    case sched::thread_state::finished: return "";
-    default: return extension->name;
+    case sched::thread_state::finished:
+      return "";
+    default:
+      return extension->name;
   }
 }
 

@@ -182,11 +182,14 @@ call_stack report_writer::stack_of(const thread_record& t) {
     case thread_state::vacant:
     case thread_state::created:
     case thread_state::away:  // it runs, on another kernel thread
-    case thread_state::finished: return {};
-    case thread_state::running: return walk_here(hidden_, bounds_of(t));
+    case thread_state::finished:
+      return {};
+    case thread_state::running:
+      return walk_here(hidden_, bounds_of(t));
     case thread_state::ready:
     case thread_state::parked:
-    case thread_state::in_kernel: break;
+    case thread_state::in_kernel:
+      break;
   }
   if (t.has(flag_pinned)) return {};  // its kernel thread waits on its stack
   const stack_bounds bounds = bounds_of(t);

@@ -79,7 +79,8 @@ struct way_in {
 }  // namespace
 
 bool poster::post(std::function<void()> fn) const {
-  if (state_ == nullptr) detail::throw_error(std::errc::invalid_argument, "poster::post: this poster is empty; make_poster gives one");
+  if (state_ == nullptr)
+    detail::throw_error(std::errc::invalid_argument, "poster::post: this poster is empty; make_poster gives one");
   if (!fn) detail::throw_error(std::errc::invalid_argument, "poster::post: the function is empty");
   return static_cast<way_in&>(*static_cast<way_in*>(state_.get())).inbox->push(std::move(fn));
 }

@@ -81,16 +81,19 @@ void scheduler::run(detail::start_block* main) {
 void scheduler::loop(carrier& me) {
   for (;;) {
     if (inbox_->has_posts()) take_posts();
-    if (has_returned()) [[unlikely]] take_returned();
+    if (has_returned()) [[unlikely]]
+      take_returned();
     poll_if_due();
     if (observed_) deliver();
     if (loop_.main_ended && !loop_.ending) cancel_all();
     if (budget_ == 0) budget_ = options_.switches_per_poll;  // not when we are here for a stack only: see run_first
     if (thread_record* const next = ready_.take(); next != nullptr) {
-      if (next->has(flag_pinned)) [[unlikely]] return give_processor_to(*next);
+      if (next->has(flag_pinned)) [[unlikely]]
+        return give_processor_to(*next);
       dispatch(*next);
       // Perhaps another activation holds the processor by now: then nothing here may be touched.
-      if (me.why != carrier::departure::none && !see_off(me)) [[unlikely]] return;
+      if (me.why != carrier::departure::none && !see_off(me)) [[unlikely]]
+        return;
       current = nullptr;  // this stack is no thread's: weft calls from an observer are refused
     } else if (alive_ == 0) {
       if (pool_ != nullptr) pool_->end();
@@ -116,8 +119,7 @@ void scheduler::poll_if_due() {
 
 // Nothing is ready: sleeps until something happens. @returns false when the processor was taken meanwhile.
 bool scheduler::idle() {
-  const bool hopeless =
-      source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() && away_ == 0;
+  const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() && away_ == 0;
   if (hopeless) {
     on_deadlock();
     return true;
@@ -231,8 +233,13 @@ void scheduler::handle(std::span<const upcall::event> batch) {
 void scheduler::note(const upcall::event& e) noexcept {
   ++tally_.by[static_cast<std::size_t>(e.what)][static_cast<std::size_t>(e.why)];
   if (trace != nullptr) [[unlikely]] {
-    trace->append({.ticks = trace::ticks(), .thread = e.thread, .activation = e.activation, .what = trace::kind::upcall,
-                   .detail = static_cast<std::uint8_t>(e.what), .cause = static_cast<std::uint8_t>(e.why), .value = e.result});
+    trace->append({.ticks = trace::ticks(),
+                   .thread = e.thread,
+                   .activation = e.activation,
+                   .what = trace::kind::upcall,
+                   .detail = static_cast<std::uint8_t>(e.what),
+                   .cause = static_cast<std::uint8_t>(e.why),
+                   .value = e.result});
   }
   if (observed_) [[unlikely]] {
     try {
@@ -263,7 +270,11 @@ void scheduler::deliver() noexcept {
 }
 
 void scheduler::append_trace(trace::kind what, const thread_record& t, std::int64_t value, std::uint8_t detail) noexcept {
-  trace->append({.ticks = trace::ticks(), .thread = t.number, .activation = carrier_->number, .what = what, .detail = detail,
+  trace->append({.ticks = trace::ticks(),
+                 .thread = t.number,
+                 .activation = carrier_->number,
+                 .what = what,
+                 .detail = detail,
                  .value = value});
 }
 

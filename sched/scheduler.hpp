@@ -178,7 +178,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   bool make_pool();
   void lend(carrier& me) noexcept;
   void be_carried();
-  void carry(carrier& me, thread_record& t) noexcept;
+  void carry(carrier& me, thread_record& t);
   void hand_back(carrier& me, thread_record& self) noexcept;
   [[nodiscard]] bool take_back(carrier& me, thread_record& self) noexcept;
   [[nodiscard]] bool see_off(carrier& me) noexcept;

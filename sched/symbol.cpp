@@ -40,8 +40,7 @@ class mapped_file {
   mapped_file& operator=(const mapped_file&) = delete;
 
   /// `count` objects at `offset`; none when they do not lie in the file.
-  template <class T>
-  [[nodiscard]] std::span<const T> at(std::size_t offset, std::size_t count) const noexcept {
+  template <class T> [[nodiscard]] std::span<const T> at(std::size_t offset, std::size_t count) const noexcept {
     if (base_ == nullptr || offset > size_ || count > (size_ - offset) / sizeof(T) || offset % alignof(T) != 0) return {};
     return {reinterpret_cast<const T*>(base_ + offset), count};
   }

@@ -115,7 +115,8 @@ void* allocate_start(std::size_t bytes) {
 
 void free_start(void* block, std::size_t bytes) noexcept {
   scheduler_face& face = this_scheduler_face();
-  if (face.current == nullptr) [[unlikely]] return ::operator delete(block);
+  if (face.current == nullptr) [[unlikely]]
+    return ::operator delete(block);
   static_cast<sched::scheduler&>(face).starts().give(block, bytes);
 }
 

@@ -17,14 +17,22 @@ std::string who(const thread_record& t) {
 
 const char* state_text(thread_state state) noexcept {
   switch (state) {
-    case thread_state::vacant: return "vacant";
-    case thread_state::created: return "has not run yet";
-    case thread_state::ready: return "ready";
-    case thread_state::running: return "running";
-    case thread_state::parked: return "parked";
-    case thread_state::in_kernel: return "in kernel";
-    case thread_state::away: return "in a blocking region";
-    case thread_state::finished: return "has ended and waits to be joined";
+    case thread_state::vacant:
+      return "vacant";
+    case thread_state::created:
+      return "has not run yet";
+    case thread_state::ready:
+      return "ready";
+    case thread_state::running:
+      return "running";
+    case thread_state::parked:
+      return "parked";
+    case thread_state::in_kernel:
+      return "in kernel";
+    case thread_state::away:
+      return "in a blocking region";
+    case thread_state::finished:
+      return "has ended and waits to be joined";
   }
   return "in no known state";
 }
@@ -42,9 +50,7 @@ std::string address_text(const void* address) {
   return std::string(text.hex(reinterpret_cast<std::uintptr_t>(address)).view());
 }
 
-std::string plural(std::size_t count, const char* word) {
-  return std::to_string(count) + " " + word + (count == 1 ? "" : "s");
-}
+std::string plural(std::size_t count, const char* word) { return std::to_string(count) + " " + word + (count == 1 ? "" : "s"); }
 
 stack_bounds bounds_of(const thread_record& t) noexcept {
   stack_slot* const slot = t.extension->slot;

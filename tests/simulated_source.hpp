@@ -23,7 +23,7 @@
 
 /// Seed 0: one completion at a time, in the order of submission. Any other: random batches in random order, some operations
 /// complete at once, cancelled ones sometimes still succeed.
-class simulated_source final : public weft::upcall::source {
+class simulated_source : public weft::upcall::source {
  public:
   explicit simulated_source(std::uint64_t seed) : seed_(seed), random_(seed) {}
 
@@ -53,8 +53,7 @@ class simulated_source final : public weft::upcall::source {
     if (deadline != weft::never) {
       now_ = std::max(now_, deadline);
     } else {
-      woken_.wait(false);  // only another kernel thread can help
-      woken_ = false;
+      wait_for_wake();
     }
   }
 
@@ -71,6 +70,14 @@ class simulated_source final : public weft::upcall::source {
   void advance(weft::duration by) { now_ += by; }
   [[nodiscard]] bool chance(unsigned one_in) { return random_() % one_in == 0; }
   [[nodiscard]] std::size_t below(std::size_t bound) { return static_cast<std::size_t>(random_() % bound); }
+
+ protected:
+  // Only another kernel thread can help.
+  virtual void wait_for_wake() {
+    woken_.wait(false);
+    woken_ = false;
+  }
+  weft::upcall::handler& handler() { return *handler_; }
 
  private:
   static constexpr std::uint32_t waiting = 1;

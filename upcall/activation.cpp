@@ -26,7 +26,6 @@ constexpr std::uint32_t most_monitors = 64;  // each takes two pages of the memo
 constexpr int idle_life_ms = 2000;
 constexpr std::chrono::microseconds first_look_without_perf{20};
 constexpr std::chrono::microseconds first_look_with_perf{10'000};
-constexpr std::size_t own_stack = 1 << 20;
 
 void ring(int bell) noexcept {
   const std::uint64_t one = 1;
