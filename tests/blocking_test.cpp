@@ -1,4 +1,4 @@
-// both-transfers
+// both-transfers every-privilege
 // Marked regions: code that blocks in the kernel blocks only its own thread.
 #include "weft/blocking.hpp"
 
