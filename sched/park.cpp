@@ -64,7 +64,7 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
   self.operation = &request;
   self.thread = s.current;
   request.thread = s.current;
-  request.portable = s.current->has(sched::flag_pinned);
+  request.portable = s.processor_is_to_move();
   s.set_deadline(self, deadline);  // may throw: the kernel knows nothing of the request yet
   if (s.source->start(request)) {
     s.clear_deadline(self);

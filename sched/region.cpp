@@ -20,7 +20,9 @@
 //   2. A region is entered in place only while an activation is free, and none but the holder reduces that number to zero: so
 //      whenever the processor is lent or offered, there is somebody to take it.
 //   3. A thread is published after its context was saved, from another stack; or it is pinned and its stack stays in use.
-//   4. While a thread is pinned its file operations are `portable`: nothing binds the processor to its kernel thread.
+//   4. The processor leaves a kernel thread only while nothing is in flight that this kernel thread alone can collect: a region
+//      is entered in place only then, a holder with operations in flight keeps its grip while it sleeps, and a pinned thread
+//      waits for the processor until there are none. Meanwhile file operations are `portable`, so that it comes to that.
 #include "weft/detail/region.hpp"
 
 #include <algorithm>

@@ -87,9 +87,13 @@ void scheduler::loop(carrier& me) {
     if (observed_) deliver();
     if (loop_.main_ended && !loop_.ending) cancel_all();
     if (budget_ == 0) budget_ = options_.switches_per_poll;  // not when we are here for a stack only: see run_first
+    if (!wants_processor_.empty() && !source->bound_here()) [[unlikely]]
+      return give_processor_to(*wants_processor_.take());
     if (thread_record* const next = ready_.take(); next != nullptr) {
-      if (next->has(flag_pinned)) [[unlikely]]
-        return give_processor_to(*next);
+      if (next->has(flag_pinned)) [[unlikely]] {
+        wants_processor_.put(*next);
+        continue;
+      }
       dispatch(*next);
       // Perhaps another activation holds the processor by now: then nothing here may be touched.
       if (me.why != carrier::departure::none && !see_off(me)) [[unlikely]]
@@ -119,7 +123,8 @@ void scheduler::poll_if_due() {
 
 // Nothing is ready: sleeps until something happens. @returns false when the processor was taken meanwhile.
 bool scheduler::idle() {
-  const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() && away_ == 0;
+  const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() &&
+                        away_ == 0 && wants_processor_.empty();
   if (hopeless) {
     on_deadlock();
     return true;

@@ -107,6 +107,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void serve(std::uint32_t number) override;
   void end_activation(std::uint32_t number) override;
 
+  /// True when what the running thread starts must not bind the processor to its kernel thread: it is to go elsewhere.
+  [[nodiscard]] bool processor_is_to_move() const noexcept { return current->has(flag_pinned) || !wants_processor_.empty(); }
   /// The activation that holds the processor.
   [[nodiscard]] carrier& holder() noexcept { return *carrier_; }
 
@@ -236,6 +238,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   std::unique_ptr<upcall::activation_pool> pool_;  // made at the first region
   bool asked_for_pool_ = false;
   std::size_t away_ = 0;                     // threads in state away
+  // Ready threads that are pinned: they get the processor as soon as nothing is in flight that binds it to its kernel thread.
+  ready_queue wants_processor_;
   detail::wait_queue wants_activation_;      // threads that would enter a region, and as many are there as may be
   std::atomic<thread_record*> returned_{nullptr};  // newest first
   std::mutex carry_lock_;
