@@ -42,6 +42,7 @@ const char* event_text(trace::kind what) noexcept {
       return "idle";
     case trace::kind::busy:
       return "busy";
+    case trace::kind::add_processor: return "add processor";
   }
   return "?";
 }

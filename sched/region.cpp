@@ -74,6 +74,7 @@ bool scheduler::prepare_region() {
     detail::set_this_scheduler(&carrier_->off);
     return false;
   }
+  if (pool_->free.load(std::memory_order_relaxed) < 1) record(trace::kind::add_processor, carrier_->record);
   while (!pool_->provide()) {
     waiter self;
     self.what = "activation";

@@ -206,10 +206,12 @@ item switch_records() {
   wanted.wakeup_watermark = 16;
   const std::string what = "perf switch records";
   const descriptor event(syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
-  if (!event.valid()) return {what, false, why_no_switch_records(event.error())};
+  const std::string instead = "; a watchdog looks at regions of weft::blocking instead, after 20 µs at first, 10 ms at most";
+  if (!event.valid()) return {what, false, why_no_switch_records(event.error()) + instead};
   const mapping buffer(2 * page_size(), PROT_READ, MAP_SHARED, event.get());
-  if (buffer.valid()) return {what, true, "the kernel can report when a kernel thread blocks or is preempted"};
-  return {what, false, "their buffer is refused: raise kernel.perf_event_mlock_kb or the limit of locked memory (ulimit -l)"};
+  if (buffer.valid()) return {what, true, "the kernel says at once when a region of weft::blocking blocks"};
+  return {what, false,
+          "their buffer is refused: raise kernel.perf_event_mlock_kb or the limit of locked memory (ulimit -l)" + instead};
 }
 
 // ---- where we are ----

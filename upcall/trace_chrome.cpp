@@ -157,7 +157,11 @@ void chrome_writer::happened(const record& r, std::uint64_t at) {
     instant("spawned", r.thread, at);
     out_ << R"(,"args":{"by":)" << r.value << "}";
     end();
-  } else if (r.what > kind::busy) {
+  } else if (r.what == kind::add_processor) {
+    instant("downcall add_processor", processor_row, at);
+    out_ << R"(,"cat":"downcall","args":{"activation":)" << r.activation << "}";
+    end();
+  } else if (r.what > kind::add_processor) {
     instant("unknown event", processor_row, at);
     out_ << R"(,"args":{"kind":)" << static_cast<std::uint32_t>(r.what) << R"(,"thread":)" << r.thread << "}";
     end();
@@ -220,11 +224,11 @@ void chrome_writer::instant(std::string_view name, std::uint32_t row, std::uint6
 
 void chrome_writer::upcall_instant(const record& r, std::uint32_t row, std::uint64_t at) {
   const std::string_view what = upcall::name(static_cast<upcall::kind>(r.detail));
-  const std::string_view why = upcall::name(static_cast<upcall::cause>(r.cause));
+  const std::string_view why = cause_told_by(r);
   instant(std::string(what).append(" ").append(why), row, at);
   out_ << R"(,"cat":"upcall","args":{"kind":")" << what << R"(","cause":")" << why << R"(","thread":)" << r.thread
        << R"(,"activation":)" << r.activation << R"(,"result":)" << r.value;
-  if (r.value < 0 && r.value > -4096) {  // the kernel's range of error numbers
+  if (r.value < 0 && r.value > -4096 && static_cast<upcall::kind>(r.detail) == upcall::kind::unblocked) {  // the kernel's range of error numbers
     out_ << R"(,"error":)";
     out_.quoted(std::generic_category().message(static_cast<int>(-r.value)));
   }

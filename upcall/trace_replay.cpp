@@ -13,7 +13,9 @@ std::string_view wait_of(const record& park) noexcept {
   return what == waits_for::other ? unknown_wait : name(what);
 }
 
-std::string_view wait_of(upcall::cause why) noexcept { return why == upcall::cause::none ? unknown_wait : upcall::name(why); }
+std::string_view wait_of_upcall(const record& r) noexcept {
+  return static_cast<upcall::cause>(r.cause) == upcall::cause::none ? unknown_wait : cause_told_by(r);
+}
 
 class replayer {
  public:
@@ -91,6 +93,7 @@ void replayer::take_of_thread(const record& r) {
       return enter(r.thread, meet(r.thread, if_it_ran()), life::absent);
     case kind::idle:
     case kind::busy:
+    case kind::add_processor:
       return;
   }
 }
@@ -107,7 +110,7 @@ void replayer::finish() {
 }
 
 void replayer::receive_upcall(const record& r) {
-  const std::string_view why = wait_of(static_cast<upcall::cause>(r.cause));
+  const std::string_view why = wait_of_upcall(r);
   switch (static_cast<upcall::kind>(r.detail)) {
     case upcall::kind::blocked:
       return wait(r.thread, why);
@@ -162,6 +165,12 @@ void replayer::end_idle() {
 }
 
 }  // namespace
+
+std::string_view cause_told_by(const record& upcall) noexcept {
+  const auto why = static_cast<upcall::cause>(upcall.cause);
+  const bool region_blocked = why == upcall::cause::region && static_cast<upcall::kind>(upcall.detail) == upcall::kind::blocked;
+  return region_blocked && upcall.value >= 0 ? upcall::system_call_name(static_cast<int>(upcall.value)) : upcall::name(why);
+}
 
 void replay(std::span<const record> records, listener& to) {
   replayer story(to);

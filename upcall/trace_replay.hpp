@@ -25,6 +25,9 @@ struct stretch {
   std::uint64_t to = 0;
 };
 
+/// What an upcall names as its cause: of a region that blocked the system call, where the record tells it. Static text.
+[[nodiscard]] std::string_view cause_told_by(const record& upcall) noexcept;
+
 /// Receives the story, in the order in which stretches end and records come.
 class listener {
  public:

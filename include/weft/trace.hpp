@@ -27,6 +27,7 @@ enum class kind : std::uint8_t {
   exit = 6,     ///< `thread` ended
   idle = 7,     ///< the processor has nothing to run
   busy = 8,     ///< the processor works again
+  add_processor = 9,  ///< downcall of Table III: another activation is asked for
 };
 
 /// What a parked thread waits for: the `detail` of a `park` record. Values are part of the file format: append only.
