@@ -56,6 +56,11 @@ class wait_queue {
     first_->previous = &w;
   }
 
+  void push_front(waiter& w) noexcept {
+    push_back(w);
+    first_ = &w;  // the circle is the same: only where it begins is not
+  }
+
   /// Unlinks and returns the first waiter, or null.
   waiter* pop_front() noexcept {
     waiter* const w = first_;
