@@ -246,7 +246,7 @@ void scheduler::yield_to_activation() {
 
 void scheduler::wait_with_care(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode) {
   w.reason = detail::wake_reason::cancelled;
-  if (must_cancel(mode)) return;
+  if (refuses_wait(mode)) return;
   w.reason = detail::wake_reason::granted;
   w.thread = current;
   w.shielded = mode == detail::cancellation::shielded || unwinding();

@@ -30,7 +30,7 @@ void mutex::take_up(detail::waiter& w, detail::cancellation mode) {
   sched::scheduler& s = sched::this_scheduler();
   while (holder_ != promised) {
     holder_ &= ~promised;
-    if (s.must_cancel(mode)) detail::throw_cancelled();
+    if (s.refuses_wait(mode)) detail::throw_cancelled();
     w.shielded = mode == detail::cancellation::shielded || s.unwinding();
     waiters_.push_front(w);
     s.park(w, sched::thread_state::parked);

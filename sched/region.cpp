@@ -44,7 +44,7 @@ using grip = detail::processor::grip;
 }
 
 void scheduler::enter_region() {
-  if (must_cancel(detail::cancellation::allowed)) [[unlikely]]
+  if (refuses_wait(detail::cancellation::allowed)) [[unlikely]]
     detail::throw_cancelled();
   if (!ready_to_lend() && !prepare_region()) [[unlikely]]
     return;

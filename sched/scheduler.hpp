@@ -79,6 +79,12 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void completed_at_once() {
     if (--budget_ == 0) [[unlikely]] yield_to_activation();
   }
+  /// True when a wait in `mode` is refused because of a cancellation. That counts as well: the thread may try for ever.
+  [[nodiscard]] bool refuses_wait(detail::cancellation mode) {
+    if (!must_cancel(mode)) [[likely]] return false;
+    completed_at_once();
+    return true;
+  }
 
   // ---- upcalls ----
 

@@ -259,6 +259,33 @@ TEST_CASE("a thread that catches its cancellation and blocks again gets it again
 
 TEST_CASE("posts from other kernel threads run as threads, all of them, in each poster's order") {
   constexpr int posters = 4;
+TEST_CASE("a cancelled thread that tries to wait for ever keeps no other thread from running") {
+  simulate([] {
+    weft::channel<int> silent;
+    for (int kind = 0; kind < 3; ++kind) {
+      CAPTURE(kind);
+      bool told = false;
+      int tries = 0;
+      weft::thread stubborn([&] {
+        for (; !told && tries < 1'000'000; ++tries) {
+          try {
+            weft::upcall::operation request;
+            if (kind == 0) weft::this_thread::sleep_for(1ms);
+            if (kind == 1) silent.receive();
+            if (kind == 2) weft::detail::perform(request);
+          } catch (const weft::cancelled&) {  // it ought to let it pass
+          }
+        }
+      });
+      stubborn.request_cancel();
+      weft::this_thread::yield();
+      told = true;
+      stubborn.join();
+      CHECK(tries < 1000);
+    }
+  });
+}
+
   constexpr int posts = 500;
   std::vector<std::vector<int>> seen(posters);
   simulate([&] {
