@@ -135,6 +135,11 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
     bool deadlocked = false;  // everything waited for nothing: all were asked to end; `report` says how it was
     std::string report;
   };
+  struct post_state {
+    const thread_record* newest = nullptr;  // the thread that the latest post became,
+    std::uint32_t number = 0;               // as it was then: records are used again
+    time_point again{};                     // there was no memory for another one: when to try again
+  };
 
   void loop(carrier& me);
   [[nodiscard]] bool idle();
@@ -142,6 +147,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void poll_if_due();
   time_point trim_spare_stacks();
   void expire_timers();
+  [[nodiscard]] bool posts_due() const noexcept;
   void take_posts();
   void cancel_all() noexcept;
   void on_deadlock();
@@ -229,6 +235,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   const thread_record* main_ = nullptr;
   loop_state loop_;
   time_point last_poll_{};
+  post_state posts_;
   time_point last_turn_{};         // when a loop that spawns child first last let the others run
   time_point spare_since_{};       // when the present window of watching for spare stacks began
   std::size_t fewest_spare_ = 0;   // in this window

@@ -104,8 +104,9 @@ std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...> run(F&& fn, Args&&.
 class poster {
  public:
   poster() = default;
-  /// Runs `fn` in a new thread of the scheduler. From any kernel thread, never from a signal handler; never blocks.
-  /// @returns false when the scheduler has ended.
+  /// Runs `fn` in a new thread of the scheduler. From any kernel thread, never from a signal handler; never blocks. Posts are
+  /// taken a few at a time, between which all other ready threads run; what is posted faster than that piles up in memory.
+  /// @returns false when the scheduler has ended, and `fn` will not run. True: it will.
   bool post(std::function<void()> fn) const;
 
  private:
