@@ -205,7 +205,8 @@ void scheduler::run_first(thread_record& child) {
   self.set_state(thread_state::ready);
   record(trace::kind::yield, self);
   bool others_turn = false;
-  if (budget_ == 1) {
+  if (turn_due_) {
+    turn_due_ = false;
     const time_point now = source->now();
     others_turn = now - last_turn_ >= turn;
     if (others_turn) last_turn_ = now;

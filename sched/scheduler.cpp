@@ -90,7 +90,10 @@ void scheduler::loop(carrier& me) {
     poll_if_due();
     if (observed_) deliver();
     if (loop_.main_ended && !loop_.ending) cancel_all();
-    if (budget_ == 0) budget_ = options_.switches_per_poll;  // not when we are here for a stack only: see run_first
+    if (budget_ == 0) {  // not when we are here for a stack only
+      budget_ = options_.switches_per_poll;
+      turn_due_ = true;
+    }
     if (thread_record* const next = ready_.take(); next != nullptr) {
       if (next->has(flag_pinned)) [[unlikely]] return give_processor_to(*next);
       dispatch(*next);
@@ -185,9 +188,6 @@ void scheduler::expire_timers() {
   }
 }
 
-// A post becomes a thread. When there is no memory for one, it stays in the inbox and is tried again.
-void scheduler::take_posts() {
-  try {
 // Posts are taken a handful at a time, and the next ones when all threads of the last handful have begun: every thread that was
 // ready has run in between, so a flood of posts starves nobody and piles up outside. When the scheduler is ending they must wait
 // until nobody else is ready, for else it would never end; a destructor that waits for a post gets it.
@@ -211,12 +211,15 @@ struct run_post {
 
 }  // namespace
 
+// A post becomes a thread. When there is no memory for one, it stays in the inbox and is tried again.
+void scheduler::take_posts() {
+  constexpr std::size_t handful = 64;
+  posts_.again = {};
+  try {
     inbox_->take(handful, [this](inbox::post& oldest) {
       thread_record& made = spawn({.name = "post"}, detail::make_start(run_post{&oldest}));
       posts_.newest = &made;
       posts_.number = made.number;
-  constexpr std::size_t handful = 64;
-  posts_.again = {};
       note(about(upcall::kind::unblocked, upcall::cause::post, made));
       detach(made);
     });

@@ -213,6 +213,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   ready_queue ready_;
   unsigned budget_;                  // switches until the next look at upcalls
   bool observed_ = false;            // somebody subscribed to upcalls
+  bool turn_due_ = false;            // run_first() is to ask whether it is the turn of the others: once per look at upcalls
   exception_state* exceptions_;      // of the kernel thread that holds the processor: settle_on() changes them
   int* errno_;
   carrier* carrier_;                 // the activation that holds the processor
@@ -234,8 +235,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   std::uint32_t last_number_ = 0;
   const thread_record* main_ = nullptr;
   loop_state loop_;
-  time_point last_poll_{};
   post_state posts_;
+  time_point last_poll_{};
   time_point last_turn_{};         // when a loop that spawns child first last let the others run
   time_point spare_since_{};       // when the present window of watching for spare stacks began
   std::size_t fewest_spare_ = 0;   // in this window

@@ -383,6 +383,30 @@ TEST_CASE("a posted function is not copied again") {
   });
 }
 
+TEST_CASE("a loop that runs its children first lets the others run, however often upcalls are looked at") {
+  for (const unsigned switches : {1U, 2U, 61U, 62U, 64U}) {
+    CAPTURE(switches);
+    simulated_source source(0);
+    weft::options how;
+    how.source = &source;
+    how.switches_per_poll = switches;
+    weft::run(how, [&] {
+      bool over = false;
+      int turns = 0;
+      weft::thread other([&] {
+        for (; !over; ++turns) weft::this_thread::yield();
+      });
+      for (int i = 0; i < 10'000; ++i) {
+        weft::thread child({.start = weft::start::now}, [&] { source.advance(20us); });
+        child.join();
+      }
+      over = true;
+      other.join();
+      CHECK(turns >= 50);
+    });
+  }
+}
+
 TEST_CASE("a post to a scheduler that has ended is refused") {
   weft::poster way = simulate([] { return weft::make_poster(); });
   CHECK_FALSE(way.post([] {}));
