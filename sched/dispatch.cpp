@@ -350,6 +350,7 @@ void await_end(thread_record& of, waiter& self, time_point deadline, cancellatio
     throw_error(std::errc::resource_deadlock_would_occur, "thread::join: a thread cannot join itself");
   }
   self.reason = wake_reason::granted;
+  self.slot = reinterpret_cast<void*>(static_cast<std::uintptr_t>(of.number));
   if (of.state != sched::thread_state::finished) park_waiter(of.joiners, self, deadline, mode);
 }
 

@@ -128,7 +128,11 @@ thread_record* spawn(const attributes& how, start_block* start) {
   return &sched::this_scheduler().spawn(how, start);
 }
 
-void forget(thread_record& ended) noexcept { sched::this_scheduler().free_record(ended); }
+bool forget(thread_record& ended, const waiter& self) noexcept {
+  if (reinterpret_cast<std::uintptr_t>(self.slot) != ended.number) [[unlikely]] return false;
+  sched::this_scheduler().free_record(ended);
+  return true;
+}
 
 }  // namespace detail
 

@@ -106,6 +106,23 @@ TEST_CASE("a join whose handle was joined, moved or detached by another thread m
   });
 }
 
+TEST_CASE("a join whose handle was joined and used again meanwhile is an error, and the new thread is still joinable") {
+  simulate([] {
+    weft::thread t([] { weft::this_thread::sleep_for(5ms); });
+    std::error_code seen;
+    weft::thread first([&] {
+      t.join();
+      t = weft::thread([] { weft::this_thread::sleep_for(5ms); });
+    });
+    weft::thread second([&] { seen = code_of([&] { t.join(); }); });
+    first.join();
+    second.join();
+    CHECK(seen == std::errc::invalid_argument);
+    CHECK(t.joinable());
+    t.join();
+  });
+}
+
 TEST_CASE("a time-out as long as can be said is a deadline, not a deadlock") {
   simulate([] {
     weft::thread sleeper([] { weft::this_thread::sleep_for(std::chrono::hours::max()); });

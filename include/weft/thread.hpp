@@ -122,8 +122,9 @@ class thread {
       if (self.reason == detail::wake_reason::cancelled) detail::throw_cancelled();
       return false;
     }
-    if (record_ != of) [[unlikely]] nothing_to_join();  // joined, detached or moved by another thread meanwhile
-    detail::forget(*std::exchange(record_, nullptr));
+    // Joined, detached or moved by another thread meanwhile; perhaps the handle was used again, for the same record.
+    if (record_ != of || !detail::forget(*of, self)) [[unlikely]] nothing_to_join();
+    record_ = nullptr;
     return true;
   }
 

@@ -27,7 +27,7 @@ struct waiter {
   upcall::operation* operation = nullptr;  // what the kernel does for it, if anything
   const char* what = "";                   // for reports: "mutex", "channel receive", "read", …
   const void* object = nullptr;            // for reports: the mutex, channel, …; for descriptors their number
-  void* slot = nullptr;                    // where a partner finds or leaves a value
+  void* slot = nullptr;                    // where a partner finds or leaves a value; in a join the number of the other
   std::uint32_t timer = 0;                 // its place in the timer queue; 0: no deadline
   wake_reason reason = wake_reason::granted;
   bool shielded = false;                   // a cancellation leaves this wait alone
@@ -98,12 +98,13 @@ inline wake_reason park(wait_queue& queue, waiter& self, time_point deadline = n
   return self.reason;
 }
 
-/// Waits for the end of a thread; `self.reason` tells how the wait ended. @throws as `park_waiter`, and
+/// Waits for the end of a thread; `self.reason` tells how the wait ended, `self.slot` which thread it was. @throws as `park_waiter`, and
 /// resource_deadlock_would_occur when a thread waits for its own end.
 void await_end(thread_record& of, waiter& self, time_point deadline, cancellation mode);
 
-/// Gives back the record of a thread that has ended and that nobody else can join.
-void forget(thread_record& ended) noexcept;
+/// Gives back the record of the thread that await_end() waited for with `self`. @returns false when the record is another
+/// thread's by now: somebody else has joined.
+[[nodiscard]] bool forget(thread_record& ended, const waiter& self) noexcept;
 
 /// Ends the wait of an unlinked waiter: its thread becomes ready.
 void grant(waiter& w) noexcept;
