@@ -74,6 +74,7 @@ class channel {
   }
 
   /// Ends the channel: waiting senders get `channel_closed`, waiting receivers an empty optional. Idempotent.
+  /// Off a weft thread it ends the program with a sentence when somebody waits.
   void close() noexcept;
   [[nodiscard]] bool closed() const noexcept { return closed_; }
 
@@ -270,6 +271,7 @@ template <class T>
 void channel<T>::close() noexcept {
   if (!here() && detail::on_weft_thread()) [[unlikely]] return detail::with_processor("channel::close", [this] { close(); });
   if (closed_) return;
+  if (!here() && !(receivers_.empty() && senders_.empty())) [[unlikely]] detail::end_off_weft("channel::close");
   closed_ = true;
   while (detail::grant_first(receivers_)) {
   }

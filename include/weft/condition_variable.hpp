@@ -24,7 +24,8 @@ class condition_variable {
     if (!waiters_.empty()) [[unlikely]] destroyed_in_use();
   }
 
-  /// Wakes the longest waiter, if there is one. From any weft thread of the scheduler, with or without the mutex.
+  /// Wakes the longest waiter, if there is one. From any weft thread of the scheduler, with or without the mutex; elsewhere it
+  /// ends the program with a sentence when somebody waits.
   void notify_one() noexcept;
   void notify_all() noexcept;
 
