@@ -106,6 +106,43 @@ TEST_CASE("a join whose handle was joined, moved or detached by another thread m
   });
 }
 
+TEST_CASE("a thread that is asked to end while it joins another one takes that one along") {
+  bool ended = false;
+  simulate([&] {
+    weft::thread([&] {
+      weft::thread t([&] {
+        try {
+          weft::this_thread::sleep_for(10h);
+        } catch (const weft::cancelled&) {
+          ended = true;
+          throw;
+        }
+      });
+      t.join();
+    }).detach();
+    weft::this_thread::sleep_for(1ms);
+  });
+  CHECK(ended);
+}
+
+TEST_CASE("a thread that is asked to end and has its own handle does not wait for itself") {
+  bool ended = false;
+  simulate([&] {
+    weft::thread self;
+    self = weft::thread([&] {
+      const weft::thread mine = std::move(self);
+      try {
+        weft::this_thread::sleep_for(10h);
+      } catch (const weft::cancelled&) {
+        ended = true;
+        throw;
+      }
+    });
+    weft::this_thread::sleep_for(1ms);
+  });
+  CHECK(ended);
+}
+
 TEST_CASE("a join whose handle was joined and used again meanwhile is an error, and the new thread is still joinable") {
   simulate([] {
     weft::thread t([] { weft::this_thread::sleep_for(5ms); });

@@ -22,7 +22,9 @@
 namespace weft {
 
 /// A user-level thread of the calling thread's scheduler. As `std::thread`: joined or detached before it is destroyed,
-/// or `std::terminate`. Made, joined and moved from any weft thread of the same scheduler.
+/// or `std::terminate`. Only where a thread that was asked to end unwinds (its `join` may just have thrown
+/// `weft::cancelled`), the destructor of a joinable handle asks the other thread to end as well and waits for it. Made, joined
+/// and moved from any weft thread of the same scheduler; no handle may outlive its `weft::run`, in which all threads end.
 ///
 /// An exception that leaves the thread's function terminates the program with the thread's name and backtrace, except
 /// `weft::cancelled`, which ends the thread quietly. Cost of spawn + join: ≤ 40 ns when stacks are warm.
@@ -72,7 +74,7 @@ class thread {
     return *this;
   }
   ~thread() {
-    if (joinable()) std::terminate();
+    if (joinable()) [[unlikely]] destroyed_joinable();
   }
 
   void swap(thread& other) noexcept { std::swap(record_, other.record_); }
@@ -107,6 +109,7 @@ class thread {
  private:
   friend class jthread;
   [[noreturn]] static void nothing_to_join();
+  void destroyed_joinable() noexcept;
 
   bool join_with(time_point deadline, detail::cancellation mode) {
     if (record_ == nullptr) [[unlikely]] nothing_to_join();
