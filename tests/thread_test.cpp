@@ -7,7 +7,9 @@
 #include <memory>
 #include <sstream>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "tests/simulated_source.hpp"
@@ -282,6 +284,19 @@ TEST_CASE("a jthread asks its function to stop and joins, also in an assignment"
       CHECK(stopped == 1);
     }
     CHECK(stopped == 11);
+  });
+}
+
+static_assert(!std::is_constructible_v<weft::jthread, int>);
+static_assert(!std::is_constructible_v<weft::jthread, void (*)(int)>);
+static_assert(std::is_constructible_v<weft::jthread, void (*)(std::stop_token, int), int>);
+
+TEST_CASE("a timed join of a jthread that comes too early leaves it joinable") {
+  simulate([] {
+    weft::jthread t([] { weft::this_thread::sleep_for(10ms); });
+    CHECK_FALSE(t.try_join_for(1ms));
+    CHECK(t.try_join_for(1h));
+    CHECK_FALSE(t.joinable());
   });
 }
 

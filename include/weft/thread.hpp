@@ -138,6 +138,10 @@ std::ostream& operator<<(std::ostream& out, thread::id id);
 
 /// As `std::jthread`: its destructor requests a stop and joins. A function that takes a `std::stop_token` first gets one.
 class jthread {
+  template <class F, class... Args>
+  static constexpr bool runs = std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...> ||
+                               std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>;
+
  public:
   using id = thread::id;
   using native_handle_type = thread::native_handle_type;
@@ -145,10 +149,12 @@ class jthread {
   jthread() noexcept : stop_(std::nostopstate) {}
 
   template <class F, class... Args>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes>)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
+             runs<F, Args...>)
   explicit jthread(F&& fn, Args&&... args) : jthread(attributes{}, std::forward<F>(fn), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>
+    requires runs<F, Args...>
   jthread(const attributes& how, F&& fn, Args&&... args)
       : thread_(make(how, stop_, std::forward<F>(fn), std::forward<Args>(args)...)) {}
 
@@ -175,6 +181,10 @@ class jthread {
   [[nodiscard]] native_handle_type native_handle() noexcept { return thread_.native_handle(); }
   void join() { thread_.join(); }
   [[nodiscard]] bool try_join_until(time_point deadline) { return thread_.try_join_until(deadline); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_join_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return thread_.try_join_for(timeout);
+  }
   void detach() { thread_.detach(); }
   void request_cancel() noexcept { thread_.request_cancel(); }
 

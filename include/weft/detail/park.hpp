@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <type_traits>
 #include "weft/detail/abi.hpp"
 #include "weft/upcall.hpp"
 
