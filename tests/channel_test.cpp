@@ -170,6 +170,22 @@ TEST_CASE("tries and deadlines take nothing from a value that was not sent") {
   });
 }
 
+TEST_CASE("timed sends take temporaries, and points in time may be on any clock and as far away as can be said") {
+  simulate([] {
+    weft::channel<std::unique_ptr<int>> c(1);
+    CHECK(c.try_send_for(std::make_unique<int>(1), 1ms));
+    CHECK_FALSE(c.try_send_for(std::make_unique<int>(2), 1ms));
+    CHECK_FALSE(c.try_send_until(std::make_unique<int>(2), std::chrono::system_clock::now() - 1s));
+    CHECK(**c.receive_until(std::chrono::system_clock::now()) == 1);
+    CHECK(c.try_send_until(std::make_unique<int>(3), std::chrono::time_point<weft::clock, std::chrono::hours>::max()));
+    CHECK(**c.receive() == 3);
+    CHECK_FALSE(c.receive_until(std::chrono::system_clock::now() - 1s).has_value());
+    weft::thread sender([&] { c.send(std::make_unique<int>(4)); });
+    CHECK(**c.receive_until(std::chrono::time_point<std::chrono::system_clock, std::chrono::hours>::max()) == 4);
+    sender.join();
+  });
+}
+
 TEST_CASE("a cancelled sender's value reaches nobody, a cancelled receiver takes none") {
   simulate([] {
     weft::channel<int> c;

@@ -368,3 +368,44 @@ TEST_CASE("a timed acquire waits for its time on any clock, also infinite and ne
     giver.join();
   });
 }
+
+TEST_CASE("points in time that our unit cannot express are deadlines far away or long past, on every clock") {
+  using std::chrono::hours;
+  using std::chrono::system_clock;
+  using std::chrono::time_point;
+  simulate([] {
+    weft::binary_semaphore s(0);
+    CHECK_FALSE(s.try_acquire_until(time_point<weft::clock, hours>::min()));
+    CHECK_FALSE(s.try_acquire_until(time_point<system_clock, hours>::min()));
+    weft::mutex m;
+    weft::condition_variable c;
+    std::unique_lock hold(m);
+    CHECK(c.wait_until(hold, time_point<system_clock, hours>::min()) == weft::cv_status::timeout);
+    int early = 0;
+    const auto cancelled_in = [&](const std::function<void()>& wait) {
+      weft::thread t([&] {
+        wait();
+        ++early;
+      });
+      weft::this_thread::sleep_for(1ms);
+      t.request_cancel();
+      t.join();
+    };
+    cancelled_in([] { weft::this_thread::sleep_until(time_point<weft::clock, hours>::max()); });
+    cancelled_in([] { weft::this_thread::sleep_until(time_point<system_clock, hours>::max()); });
+    cancelled_in([] { weft::this_thread::sleep_until(system_clock::time_point::max()); });
+    cancelled_in([&] { static_cast<void>(s.try_acquire_until(time_point<weft::clock, std::chrono::seconds>::max())); });
+    cancelled_in([&] { static_cast<void>(s.try_acquire_until(time_point<system_clock, std::chrono::seconds>::max())); });
+    hold.unlock();
+    cancelled_in([&] {
+      std::unique_lock inner(m);
+      static_cast<void>(c.wait_until(inner, time_point<weft::clock, std::chrono::seconds>::max()));
+    });
+    cancelled_in([&] {
+      std::unique_lock inner(m);
+      static_cast<void>(c.wait_until(inner, time_point<system_clock, std::chrono::seconds>::max()));
+    });
+    CHECK(early == 0);
+    weft::this_thread::sleep_until(time_point<weft::clock, hours>::min());
+  });
+}

@@ -56,24 +56,38 @@ class channel {
   [[nodiscard]] bool try_send(T& value) { return try_send_now(value); }
   [[nodiscard]] bool try_send(T&& value) { return try_send_now(value); }
 
-  /// Sends, waiting at most until the deadline. `value` is moved from only when it returns true.
+  /// Sends, waiting at most until `when` on any clock, as it goes when the wait begins. `value` is moved from only when it returns true.
   /// @throws channel_closed, weft::cancelled
-  [[nodiscard]] bool try_send_until(T& value, time_point deadline);
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_send_until(T& value, const std::chrono::time_point<Clock, Duration>& when) {
+    return try_send_deadline(value, detail::deadline_on(when));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_send_until(T&& value, const std::chrono::time_point<Clock, Duration>& when) {
+    return try_send_until(value, when);
+  }
   template <class Rep, class Period>
   [[nodiscard]] bool try_send_for(T& value, const std::chrono::duration<Rep, Period>& timeout) {
-    return try_send_until(value, detail::deadline_after(timeout));
+    return try_send_deadline(value, detail::deadline_after(timeout));
+  }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_send_for(T&& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return try_send_for(value, timeout);
   }
 
   /// Takes the next value; waits for one. Empty when the channel is closed and drained.
   /// @throws weft::cancelled; operation_not_permitted off a weft thread; what moving a T throws.
-  std::optional<T> receive() { return receive_until(never); }
+  std::optional<T> receive() { return receive_deadline(never); }
   /// Takes the next value if there is one now; empty otherwise (ask `closed()` to tell why).
   [[nodiscard]] std::optional<T> try_receive();
-  /// Takes the next value, waiting at most until the deadline; empty when closed and drained, or when the time came.
-  [[nodiscard]] std::optional<T> receive_until(time_point deadline);
+  /// Takes the next value, waiting at most until `when`; empty when closed and drained, or when the time came.
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<T> receive_until(const std::chrono::time_point<Clock, Duration>& when) {
+    return receive_deadline(detail::deadline_on(when));
+  }
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return receive_until(detail::deadline_after(timeout));
+    return receive_deadline(detail::deadline_after(timeout));
   }
 
   /// Ends the channel: waiting senders get `channel_closed`, waiting receivers an empty optional. Idempotent.
@@ -117,6 +131,8 @@ class channel {
   enum class outcome : std::uint8_t { sent, late, closed };
   outcome send_until(T& value, time_point deadline);
   bool try_send_now(T& value);
+  bool try_send_deadline(T& value, time_point deadline);
+  std::optional<T> receive_deadline(time_point deadline);
   outcome wait_for_room(T& value, time_point deadline);
   void wait_for_value(slot& out, time_point deadline);
   bool hand_to_receiver(T& value);
@@ -259,7 +275,7 @@ template <class T>
 }
 
 template <class T>
-bool channel<T>::try_send_until(T& value, time_point deadline) {
+bool channel<T>::try_send_deadline(T& value, time_point deadline) {
   const outcome how = send_until(value, deadline);
   if (how == outcome::closed) detail::throw_channel_closed();
   return how == outcome::sent;
@@ -274,8 +290,8 @@ std::optional<T> channel<T>::try_receive() {
 }
 
 template <class T>
-std::optional<T> channel<T>::receive_until(time_point deadline) {
-  if (!here()) [[unlikely]] return detail::with_processor("channel::receive", [&] { return receive_until(deadline); });
+std::optional<T> channel<T>::receive_deadline(time_point deadline) {
+  if (!here()) [[unlikely]] return detail::with_processor("channel::receive", [&] { return receive_deadline(deadline); });
   slot out;
   if (!take_now(out) && !closed_) [[unlikely]] wait_for_value(out, deadline);
   return out;

@@ -226,12 +226,9 @@ void yield();
 template <class Clock, class Duration>
 void sleep_until(const std::chrono::time_point<Clock, Duration>& when) {
   if constexpr (std::is_same_v<Clock, clock>) {
-    if (detail::sleep(std::chrono::time_point_cast<duration>(std::chrono::ceil<duration>(when))) ==
-        detail::wake_reason::cancelled) {
-      detail::throw_cancelled();
-    }
+    if (detail::sleep(detail::deadline_at(when)) == detail::wake_reason::cancelled) detail::throw_cancelled();
   } else {
-    for (auto left = when - Clock::now(); left > left.zero(); left = when - Clock::now()) {
+    for (duration left = detail::time_left(when); left > left.zero(); left = detail::time_left(when)) {
       if (detail::sleep(detail::deadline_after(left)) == detail::wake_reason::cancelled) detail::throw_cancelled();
     }
   }

@@ -5,10 +5,11 @@
 // Invariant: a waiter is linked exactly while its thread is parked and nobody has decided to wake it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-
 #include <type_traits>
+
 #include "weft/detail/abi.hpp"
 #include "weft/upcall.hpp"
 
@@ -138,6 +139,40 @@ template <class Rep, class Period>
   const std::chrono::duration<long double> left = never - start;
   if (std::chrono::duration<long double>(timeout) >= left) return never - duration(1);  // a deadline all the same
   return start + ceil<duration>(timeout);
+}
+
+/// Turns a point in time on our own clock, in any unit, into a deadline without overflow.
+template <class Duration>
+[[nodiscard]] time_point deadline_at(const std::chrono::time_point<clock, Duration>& when) {
+  if constexpr (!std::is_same_v<Duration, duration>) {
+    using seconds = std::chrono::duration<long double>;
+    const seconds since_epoch = when.time_since_epoch();
+    if (since_epoch >= seconds(never.time_since_epoch())) return never - duration(1);
+    if (since_epoch <= seconds(time_point::min().time_since_epoch())) return time_point::min();
+  }
+  return std::chrono::ceil<duration>(when);
+}
+
+/// How long it is, on any clock, until `when`; what our unit cannot express is the most or the least that it can.
+template <class Clock, class Duration>
+[[nodiscard]] duration time_left(const std::chrono::time_point<Clock, Duration>& when) {
+  using seconds = std::chrono::duration<long double>;
+  const auto start = Clock::now();
+  const seconds left = seconds(when.time_since_epoch()) - seconds(start.time_since_epoch());
+  if (left >= seconds(duration::max()) / 2) return duration::max();
+  if (left <= seconds(duration::min()) / 2) return duration::min();
+  return std::chrono::ceil<duration>(when - start);
+}
+
+/// The deadline that stands for a point in time on any clock. If that clock is not ours it may be set back meanwhile: whoever
+/// waits asks `time_left` afterwards.
+template <class Clock, class Duration>
+[[nodiscard]] time_point deadline_on(const std::chrono::time_point<Clock, Duration>& when) {
+  if constexpr (std::is_same_v<Clock, clock>) {
+    return deadline_at(when);
+  } else {
+    return deadline_after(time_left(when));
+  }
 }
 
 }  // namespace weft::detail
