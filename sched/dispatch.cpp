@@ -118,6 +118,7 @@ void scheduler::dispatch(thread_record& next) {
   if (next.state == thread_state::created && next.start->stack == nullptr) {
     try {
       next.start->stack = make_stack(std::bit_cast<stack_class>(next.start->stack_class));
+      stackless_tries_ = 0;
     } catch (const std::exception& error) {
       return wait_for_stack(next, error.what());
     }
@@ -316,7 +317,10 @@ void scheduler::exit_current() {
     loop_.main_ended = true;
     budget_ = 1;  // the loop is to know at once
   }
-  if (!stackless_.empty()) [[unlikely]] ready_.put(*stackless_.take());
+  if (!stackless_.empty()) [[unlikely]] {
+    ready_.put(*stackless_.take());
+    stackless_tries_ = 0;
+  }
 
   thread_record& next = next_runnable();
   if (self.has(flag_detached)) records_.give(self);

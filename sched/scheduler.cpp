@@ -43,7 +43,8 @@
 namespace weft::sched {
 
 namespace {
-constexpr std::chrono::milliseconds retry{10};  // what found no memory is tried again so often
+constexpr std::chrono::milliseconds retry{10};  // what found no memory is tried again so often,
+constexpr unsigned most_tries = 100;            // and so many times when nothing else could happen
 }
 
 scheduler::scheduler(const options& how, upcall::source& what_happens)
@@ -126,7 +127,7 @@ void scheduler::poll_if_due() {
 bool scheduler::idle() {
   const bool hopeless =
       source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() && away_ == 0;
-  if (hopeless) {
+  if (hopeless && (stackless_.empty() || stackless_tries_ >= most_tries)) {
     on_deadlock();
     return true;
   }
@@ -142,7 +143,10 @@ bool scheduler::idle() {
   if (pool_ != nullptr && !doze(until)) return false;
   if (pool_ == nullptr) source->wait(until);
   record(trace::kind::busy, carrier_->record);
-  if (thread_record* const t = stackless_.take(); t != nullptr) ready_.put(*t);  // perhaps there is memory by now
+  if (thread_record* const t = stackless_.take(); t != nullptr) {  // perhaps there is memory by now
+    ready_.put(*t);
+    ++stackless_tries_;
+  }
   if (!timers_.empty()) expire_timers();
   return true;
 }

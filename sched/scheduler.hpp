@@ -231,6 +231,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   stack_class default_class_;
   ready_queue stackless_;      // created threads for which no stack could be made; they wait for one to come back
   std::string stackless_why_;  // what the kernel said
+  unsigned stackless_tries_ = 0;  // in vain, since a stack could be made
   std::size_t alive_ = 0;
   std::uint32_t last_number_ = 0;
   const thread_record* main_ = nullptr;
