@@ -6,15 +6,19 @@
 namespace weft {
 
 void condition_variable::notify_one() noexcept {
-  if (detail::current_thread() == nullptr && detail::on_weft_thread()) [[unlikely]] {
-    return detail::with_processor("condition_variable::notify_one", [this] { notify_one(); });
+  if (detail::current_thread() == nullptr) [[unlikely]] {
+    if (detail::on_weft_thread()) return detail::with_processor("condition_variable::notify_one", [this] { notify_one(); });
+    if (!waiters_.empty()) detail::end_off_weft("condition_variable::notify_one");
+    return;
   }
   if (detail::waiter* const w = waiters_.pop_front()) detail::grant(*w);
 }
 
 void condition_variable::notify_all() noexcept {
-  if (detail::current_thread() == nullptr && detail::on_weft_thread()) [[unlikely]] {
-    return detail::with_processor("condition_variable::notify_all", [this] { notify_all(); });
+  if (detail::current_thread() == nullptr) [[unlikely]] {
+    if (detail::on_weft_thread()) return detail::with_processor("condition_variable::notify_all", [this] { notify_all(); });
+    if (!waiters_.empty()) detail::end_off_weft("condition_variable::notify_all");
+    return;
   }
   while (detail::waiter* const w = waiters_.pop_front()) detail::grant(*w);
 }

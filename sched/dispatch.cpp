@@ -17,8 +17,7 @@ namespace weft::sched {
 //
 // It may return on another kernel thread: nothing read before the switch that belongs to the kernel thread is used after it.
 [[gnu::always_inline]] inline void scheduler::switch_to(thread_record& self, thread_record& next) {
-  if (self.has(flags_of_care)) [[unlikely]]
-    return switch_with_care(self, next);
+  if (self.has(flags_of_care)) [[unlikely]] return switch_with_care(self, next);
   exchange(self, next);
   if (next.state == thread_state::created) [[unlikely]] {
     return start_thread(&self.context, &self.extension->notes, next);
@@ -119,6 +118,7 @@ void scheduler::dispatch(thread_record& next) {
   if (next.state == thread_state::created && next.start->stack == nullptr) {
     try {
       next.start->stack = make_stack(std::bit_cast<stack_class>(next.start->stack_class));
+      stackless_tries_ = 0;
     } catch (const std::exception& error) {
       return wait_for_stack(next, error.what());
     }
@@ -151,11 +151,9 @@ void scheduler::wait_for_stack(thread_record& t, const char* why) noexcept {
 // Who runs after the running thread: the next ready one, or the activation when there is none, when upcalls are due, when the
 // next one needs a stack that must first be mapped, or when it wants the processor on a kernel thread of its own.
 [[gnu::always_inline]] inline thread_record& scheduler::next_runnable() {
-  if (--budget_ == 0) [[unlikely]]
-    return carrier_->record;
+  if (--budget_ == 0) [[unlikely]] return carrier_->record;
   thread_record* const next = ready_.take();
-  if (next == nullptr) [[unlikely]]
-    return carrier_->record;
+  if (next == nullptr) [[unlikely]] return carrier_->record;
   const bool lacks_stack = next->state == thread_state::created && next->start->stack == nullptr && !find_stack(*next);
   if (lacks_stack || next->has(flag_pinned)) [[unlikely]] {
     ready_.put_first(*next);
@@ -179,8 +177,7 @@ inline bool scheduler::find_stack(thread_record& t) noexcept {
 [[gnu::always_inline]] inline void scheduler::let_others_run() {
   thread_record& self = *current;
   thread_record* const next = ready_.front();
-  if (!plain_switch(self, next)) [[unlikely]]
-    return yield();
+  if (!plain_switch(self, next)) [[unlikely]] return yield();
   ready_.drop_front();
   self.set_state(thread_state::ready);
   ready_.put(self);
@@ -209,7 +206,8 @@ void scheduler::run_first(thread_record& child) {
   self.set_state(thread_state::ready);
   record(trace::kind::yield, self);
   bool others_turn = false;
-  if (budget_ == 1) {
+  if (turn_due_) {
+    turn_due_ = false;
     const time_point now = source->now();
     others_turn = now - last_turn_ >= turn;
     if (others_turn) last_turn_ = now;
@@ -250,7 +248,7 @@ void scheduler::yield_to_activation() {
 
 void scheduler::wait_with_care(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode) {
   w.reason = detail::wake_reason::cancelled;
-  if (must_cancel(mode)) return;
+  if (refuses_wait(mode)) return;
   w.reason = detail::wake_reason::granted;
   w.thread = current;
   w.shielded = mode == detail::cancellation::shielded || unwinding();
@@ -310,8 +308,7 @@ void scheduler::free_retired() noexcept {
 void scheduler::exit_current() {
   thread_record& self = *current;
   record(trace::kind::exit, self);
-  if (self.has(flag_floating_point)) [[unlikely]]
-    load(common_fp_);
+  if (self.has(flag_floating_point)) [[unlikely]] load(common_fp_);
   retire_stack(self);
   self.set_state(thread_state::finished);
   wake_joiners(self);
@@ -320,8 +317,10 @@ void scheduler::exit_current() {
     loop_.main_ended = true;
     budget_ = 1;  // the loop is to know at once
   }
-  if (!stackless_.empty()) [[unlikely]]
+  if (!stackless_.empty()) [[unlikely]] {
     ready_.put(*stackless_.take());
+    stackless_tries_ = 0;
+  }
 
   thread_record& next = next_runnable();
   if (self.has(flag_detached)) records_.give(self);
@@ -355,6 +354,7 @@ void await_end(thread_record& of, waiter& self, time_point deadline, cancellatio
     throw_error(std::errc::resource_deadlock_would_occur, "thread::join: a thread cannot join itself");
   }
   self.reason = wake_reason::granted;
+  self.slot = reinterpret_cast<void*>(static_cast<std::uintptr_t>(of.number));
   if (of.state != sched::thread_state::finished) park_waiter(of.joiners, self, deadline, mode);
 }
 

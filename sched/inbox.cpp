@@ -14,7 +14,7 @@ inbox::~inbox() {
 
 bool inbox::push(std::function<void()> fn) {
   auto node = std::make_unique<post>(post{nullptr, std::move(fn)});
-  // seq_cst on inside_ and closed_, here and in close(): either we see closed_, or close() sees us inside and waits.
+  // seq_cst on inside_ and closed_, here and in refuse(): either we see closed_, or refuse() sees us inside and waits.
   inside_.fetch_add(1, std::memory_order_seq_cst);
   const bool open = !closed_.load(std::memory_order_seq_cst);
   if (open) {
@@ -36,10 +36,9 @@ void inbox::remove_poster() noexcept {
   inside_.fetch_sub(1, std::memory_order_release);
 }
 
-void inbox::close() noexcept {
+void inbox::refuse() noexcept {
   closed_.store(true, std::memory_order_seq_cst);
   while (inside_.load(std::memory_order_seq_cst) != 0) sched_yield();  // a few instructions and one wake, never more
-  discard(first_.exchange(nullptr, std::memory_order_acquire));
 }
 
 inbox::post* inbox::in_order(post* newest_first) noexcept {

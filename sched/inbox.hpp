@@ -4,18 +4,22 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
-#include <utility>
 
 #include "weft/upcall.hpp"
 
 namespace weft::sched {
 
-/// A lock-free stack of functions that other kernel threads push and the scheduler takes all at once.
+/// A lock-free stack of functions that other kernel threads push; the scheduler takes it whole and uses it bit by bit.
 ///
 /// Invariant: a push on the empty inbox wakes the source, so whatever is in it is seen before or at the end of the next wait.
-/// Once closed it stays closed, and `close` returns only when no poster is still inside `push`: the source may die then.
+/// Once it refuses it refuses for good, and `refuse` returns only when no poster is still inside `push`: the source may die then.
 class inbox {
  public:
+  struct post {
+    post* next;
+    std::function<void()> fn;
+  };
+
   explicit inbox(upcall::source& wakes) : source_(&wakes) {}
   ~inbox();
   inbox(const inbox&) = delete;
@@ -29,22 +33,22 @@ class inbox {
     return first_.load(std::memory_order_relaxed) != nullptr || backlog_ != nullptr;
   }
 
-  /// Calls `use(const std::function<void()>&)` for all there is, oldest first. If it throws, this one and those behind it
-  /// stay for the next call. Only the scheduler.
+  /// Gives the oldest posts, `most` at most, to `use(post&)`, which owns them from here on. If it throws, this one and those
+  /// behind it stay for the next call. Only the scheduler.
   template <class Use>
-  void take_all(Use use) {
-    post** end = &backlog_;
-    while (*end != nullptr) end = &(*end)->next;
-    // acquire: pairs with the release in push, so the function is seen whole.
-    *end = in_order(first_.exchange(nullptr, std::memory_order_acquire));
-    while (backlog_ != nullptr) {
-      use(std::as_const(backlog_->fn));
-      delete std::exchange(backlog_, backlog_->next);
+  void take(std::size_t most, Use use) {
+    for (; most > 0; --most) {
+      // acquire: pairs with the release in push, so the function is seen whole.
+      if (backlog_ == nullptr) backlog_ = in_order(first_.exchange(nullptr, std::memory_order_acquire));
+      if (backlog_ == nullptr) return;
+      post* const rest = backlog_->next;
+      use(*backlog_);
+      backlog_ = rest;
     }
   }
 
-  /// Refuses all posts from here on and throws away what is there.
-  void close() noexcept;
+  /// Refuses all posts from here on. What is there can still be taken.
+  void refuse() noexcept;
 
   /// Posters alive: while there are any, an idle scheduler is not deadlocked.
   [[nodiscard]] std::size_t posters() const noexcept { return posters_.load(std::memory_order_acquire); }
@@ -53,15 +57,11 @@ class inbox {
   void remove_poster() noexcept;
 
  private:
-  struct post {
-    post* next;
-    std::function<void()> fn;
-  };
   static post* in_order(post* newest_first) noexcept;
   static void discard(post* list) noexcept;
 
   upcall::source* source_;
-  post* backlog_ = nullptr;  // taken, not yet used; the scheduler's
+  post* backlog_ = nullptr;  // taken, not yet used, oldest first; the scheduler's
   std::atomic<post*> first_{nullptr};
   std::atomic<std::size_t> posters_{0};
   std::atomic<std::size_t> inside_{0};  // kernel threads between the two ends of wake() or push()

@@ -5,33 +5,52 @@
 
 namespace weft {
 
-// Reached when the mutex is taken, or off a weft thread.
+// Reached when the mutex is taken or promised, or off a weft thread.
 void mutex::lock_slow(detail::cancellation mode) {
   detail::thread_record* const self = detail::current_thread();
   if (self == nullptr) return detail::with_processor("mutex::lock", [=, this] { lock_slow(mode); });
-  if (owner_ == nullptr) {
-    owner_ = self;
+  if (holder_ == 0) {
+    holder_ = word(self);
     return;
   }
-  if (owner_ == self) {
+  if ((holder_ & ~promised) == word(self)) {
     detail::throw_error(std::errc::resource_deadlock_would_occur, "mutex::lock: the calling thread holds this mutex already");
   }
   detail::waiter w;
   w.what = "mutex";
   w.object = this;
-  w.slot = owner_;  // who held it when the wait began, for deadlock reports
   if (detail::park(waiters_, w, never, mode) == detail::wake_reason::cancelled) detail::throw_cancelled();
+  if (holder_ != promised) [[unlikely]] return take_up(w, mode);
+  holder_ = word(detail::current_thread());
+}
+
+// The caller was woken to take the mutex, and a try_lock came first: it waits again, before all others. There is no promise
+// meanwhile, so that the next unlock makes one.
+void mutex::take_up(detail::waiter& w, detail::cancellation mode) {
+  sched::scheduler& s = sched::this_scheduler();
+  while (holder_ != promised) {
+    holder_ &= ~promised;
+    if (s.refuses_wait(mode)) detail::throw_cancelled();
+    w.shielded = mode == detail::cancellation::shielded || s.unwinding();
+    waiters_.push_front(w);
+    s.park(w, sched::thread_state::parked);
+    if (w.reason == detail::wake_reason::cancelled) detail::throw_cancelled();
+  }
+  holder_ = word(s.current);
 }
 
 void mutex::unlock_slow() {
   detail::thread_record* const self = detail::current_thread();
   if (self == nullptr) return detail::with_processor("mutex::unlock", [this] { unlock(); });
-  if (owner_ != self) {
+  if ((holder_ & ~promised) != word(self)) {
     detail::throw_error(std::errc::operation_not_permitted, "mutex::unlock: the calling thread does not hold this mutex");
   }
-  detail::waiter* const next = waiters_.pop_front();
-  owner_ = next != nullptr ? next->thread : nullptr;
-  if (next != nullptr) detail::grant(*next);
+  holder_ &= promised;
+  if (holder_ == promised) return;  // the one who was woken for it is on the way still
+  if (detail::waiter* const next = waiters_.pop_front()) {
+    holder_ = promised;
+    detail::grant(*next);
+  }
 }
 
 void mutex::destroyed_locked() noexcept {

@@ -31,8 +31,7 @@ wake_reason sleep(time_point deadline) {
     return with_processor("this_thread::sleep_until", [&] { return sleep(deadline); });
   }
   scheduler& s = sched::scheduler_of_caller("this_thread::sleep_until");
-  if (s.must_cancel(cancellation::allowed)) [[unlikely]]
-    return wake_reason::cancelled;
+  if (s.refuses_wait(cancellation::allowed)) [[unlikely]] return wake_reason::cancelled;
   waiter self;
   self.what = "sleep";
   self.thread = s.current;
@@ -56,8 +55,7 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
   }
   scheduler& s = sched::scheduler_of_caller(upcall::name(upcall::cause_of(request.code)).data());
   const cancellation mode = begins_although_cancelled(request.code) ? cancellation::shielded : cancellation::allowed;
-  if (s.must_cancel(mode)) [[unlikely]]
-    throw_cancelled();
+  if (s.refuses_wait(mode)) [[unlikely]] throw_cancelled();
   waiter self;
   self.what = upcall::name(upcall::cause_of(request.code)).data();
   self.object = reinterpret_cast<const void*>(static_cast<std::intptr_t>(request.fd));

@@ -46,10 +46,8 @@ using grip = detail::processor::grip;
 }
 
 void scheduler::enter_region() {
-  if (must_cancel(detail::cancellation::allowed)) [[unlikely]]
-    detail::throw_cancelled();
-  if (!ready_to_lend() && !prepare_region()) [[unlikely]]
-    return;
+  if (refuses_wait(detail::cancellation::allowed)) [[unlikely]] detail::throw_cancelled();
+  if (!ready_to_lend() && !prepare_region()) [[unlikely]] return;
   lend(*carrier_);
 }
 
@@ -60,10 +58,8 @@ void scheduler::enter_region() {
   detail::set_this_scheduler(&me.off);
   processor_.loosen(grip::lent);
   // seq_cst, as the exchange: see processor::loosen.
-  if (pool.watchdog_asleep.load(std::memory_order_seq_cst)) [[unlikely]]
-    pool.wake_watchdog();
-  if (pool.steps) [[unlikely]]
-    pool.step("lent");
+  if (pool.watchdog_asleep.load(std::memory_order_seq_cst)) [[unlikely]] pool.wake_watchdog();
+  if (pool.steps) [[unlikely]] pool.step("lent");
 }
 
 // What the way into a region lacks. @returns whether the processor is to be lent here; otherwise the region has begun already:
@@ -131,8 +127,7 @@ void scheduler::leave_region(carrier& me) noexcept {
   if (s.processor_.tighten(me.number)) [[likely]] {
     me.off.away = nullptr;
     detail::set_this_scheduler(&s);
-    if (!s.wants_activation_.empty()) [[unlikely]]
-      s.let_next_enter();
+    if (!s.wants_activation_.empty()) [[unlikely]] s.let_next_enter();
     s.completed_at_once();
     return;
   }

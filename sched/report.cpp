@@ -29,11 +29,12 @@ bool is_waiting(const thread_record& t) noexcept {
   return (t.state == thread_state::parked || t.state == thread_state::in_kernel) && t.waits_on != nullptr;
 }
 
-// Who holds a mutex now, which is what a circle is made of: the waiter's slot tells who held it when the wait began. The
-// address of a standard-layout object is that of its first member.
+// Who holds a mutex now, which is what a circle is made of; null when nobody does. The address of a standard-layout object is
+// that of its first member, and the lowest bit of that one is no part of the record's address.
 const thread_record* owner_of(const void* mutex_address) noexcept {
-  static_assert(std::is_standard_layout_v<mutex> && sizeof(mutex) == 2 * sizeof(void*), "the owner is its first member");
-  return *static_cast<const thread_record* const*>(mutex_address);
+  static_assert(std::is_standard_layout_v<mutex> && sizeof(mutex) == 2 * sizeof(void*), "the holder is its first member");
+  const std::uintptr_t holder = *static_cast<const std::uintptr_t*>(mutex_address);
+  return reinterpret_cast<const thread_record*>(holder & ~std::uintptr_t{1});
 }
 
 // The thread that another one waits for; null when it waits for something else.

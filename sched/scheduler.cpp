@@ -42,6 +42,11 @@
 
 namespace weft::sched {
 
+namespace {
+constexpr std::chrono::milliseconds retry{10};  // what found no memory is tried again so often,
+constexpr unsigned most_tries = 100;            // and so many times when nothing else could happen
+}
+
 scheduler::scheduler(const options& how, upcall::source& what_happens)
     : budget_(std::max(1U, how.switches_per_poll)),
       options_(how),
@@ -57,7 +62,7 @@ scheduler::scheduler(const options& how, upcall::source& what_happens)
 }
 
 scheduler::~scheduler() {
-  inbox_->close();
+  inbox_->refuse();
   free_retired();
 }
 
@@ -80,15 +85,17 @@ void scheduler::run(detail::start_block* main) {
 // Runs threads for as long as `me`, the activation on whose stack this is, holds the processor.
 void scheduler::loop(carrier& me) {
   for (;;) {
-    if (inbox_->has_posts()) take_posts();
-    if (has_returned()) [[unlikely]]
-      take_returned();
+    if (loop_.ending && alive_ == 0) inbox_->refuse();  // what was accepted before is still done
+    if (posts_due()) take_posts();
+    if (has_returned()) [[unlikely]] take_returned();
     poll_if_due();
     if (observed_) deliver();
     if (loop_.main_ended && !loop_.ending) cancel_all();
-    if (budget_ == 0) budget_ = options_.switches_per_poll;  // not when we are here for a stack only: see run_first
-    if (!wants_processor_.empty() && !source->bound_here()) [[unlikely]]
-      return give_processor_to(*wants_processor_.take());
+    if (budget_ == 0) {  // not when we are here for a stack only
+      budget_ = options_.switches_per_poll;
+      turn_due_ = true;
+    }
+    if (!wants_processor_.empty() && !source->bound_here()) [[unlikely]] return give_processor_to(*wants_processor_.take());
     if (thread_record* const next = ready_.take(); next != nullptr) {
       if (next->has(flag_pinned)) [[unlikely]] {
         wants_processor_.put(*next);
@@ -96,10 +103,9 @@ void scheduler::loop(carrier& me) {
       }
       dispatch(*next);
       // Perhaps another activation holds the processor by now: then nothing here may be touched.
-      if (me.why != carrier::departure::none && !see_off(me)) [[unlikely]]
-        return;
+      if (me.why != carrier::departure::none && !see_off(me)) [[unlikely]] return;
       current = nullptr;  // this stack is no thread's: weft calls from an observer are refused
-    } else if (alive_ == 0) {
+    } else if (alive_ == 0 && !inbox_->has_posts()) {
       if (pool_ != nullptr) pool_->end();
       return;
     } else if (!idle()) {
@@ -125,24 +131,26 @@ void scheduler::poll_if_due() {
 bool scheduler::idle() {
   const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() &&
                         away_ == 0 && wants_processor_.empty();
-  if (hopeless) {
+  if (hopeless && (stackless_.empty() || stackless_tries_ >= most_tries)) {
     on_deadlock();
     return true;
   }
   if (options_.idle_spin.count() > 0) {
     for (const time_point end = clock::now() + options_.idle_spin; clock::now() < end;) {
-      if (inbox_->has_posts() || has_returned()) return true;
+      if (posts_due() || has_returned()) return true;
     }
   }
-  constexpr std::chrono::milliseconds retry{10};
   time_point until = std::min(timers_.earliest(), trim_spare_stacks());
-  if (!stackless_.empty()) until = std::min(until, source->now() + retry);
-  if (inbox_->has_posts() || has_returned()) until = time_point{};
+  if (!stackless_.empty() || inbox_->has_posts()) until = std::min(until, source->now() + retry);  // no memory for them
+  if (posts_due() || has_returned()) until = time_point{};
   record(trace::kind::idle, carrier_->record);
   if (pool_ != nullptr && !doze(until)) return false;
   if (pool_ == nullptr) source->wait(until);
   record(trace::kind::busy, carrier_->record);
-  if (thread_record* const t = stackless_.take(); t != nullptr) ready_.put(*t);  // perhaps there is memory by now
+  if (thread_record* const t = stackless_.take(); t != nullptr) {  // perhaps there is memory by now
+    ready_.put(*t);
+    ++stackless_tries_;
+  }
   if (!timers_.empty()) expire_timers();
   return true;
 }
@@ -188,15 +196,43 @@ void scheduler::expire_timers() {
   }
 }
 
+// Posts are taken a handful at a time, and the next ones when all threads of the last handful have begun: every thread that was
+// ready has run in between, so a flood of posts starves nobody and piles up outside. When the scheduler is ending they must wait
+// until nobody else is ready, for else it would never end; a destructor that waits for a post gets it.
+bool scheduler::posts_due() const noexcept {
+  if (!inbox_->has_posts()) [[likely]] return false;
+  if (loop_.ending && !ready_.empty()) return false;
+  if (posts_.newest != nullptr && posts_.newest->number == posts_.number && posts_.newest->state == thread_state::created) {
+    return false;
+  }
+  return posts_.again == time_point{} || source->now() >= posts_.again;
+}
+
+namespace {
+
+// What runs in the thread of a post. It owns the post from its first run on, so that a post whose thread could not be made
+// stays what it was.
+struct run_post {
+  inbox::post* what;
+  void operator()() const { std::unique_ptr<inbox::post>(what)->fn(); }
+};
+
+}  // namespace
+
 // A post becomes a thread. When there is no memory for one, it stays in the inbox and is tried again.
 void scheduler::take_posts() {
+  constexpr std::size_t handful = 64;
+  posts_.again = {};
   try {
-    inbox_->take_all([this](const std::function<void()>& fn) {
-      thread_record& made = spawn({.name = "post"}, detail::make_start(fn));
+    inbox_->take(handful, [this](inbox::post& oldest) {
+      thread_record& made = spawn({.name = "post"}, detail::make_start(run_post{&oldest}));
+      posts_.newest = &made;
+      posts_.number = made.number;
       note(about(upcall::kind::unblocked, upcall::cause::post, made));
       detach(made);
     });
-  } catch (const std::exception&) {
+  } catch (...) {
+    posts_.again = source->now() + retry;
   }
 }
 

@@ -79,6 +79,12 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void completed_at_once() {
     if (--budget_ == 0) [[unlikely]] yield_to_activation();
   }
+  /// True when a wait in `mode` is refused because of a cancellation. That counts as well: the thread may try for ever.
+  [[nodiscard]] bool refuses_wait(detail::cancellation mode) {
+    if (!must_cancel(mode)) [[likely]] return false;
+    completed_at_once();
+    return true;
+  }
 
   // ---- upcalls ----
 
@@ -131,6 +137,11 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
     bool deadlocked = false;  // everything waited for nothing: all were asked to end; `report` says how it was
     std::string report;
   };
+  struct post_state {
+    const thread_record* newest = nullptr;  // the thread that the latest post became,
+    std::uint32_t number = 0;               // as it was then: records are used again
+    time_point again{};                     // there was no memory for another one: when to try again
+  };
 
   void loop(carrier& me);
   [[nodiscard]] bool idle();
@@ -138,6 +149,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void poll_if_due();
   time_point trim_spare_stacks();
   void expire_timers();
+  [[nodiscard]] bool posts_due() const noexcept;
   void take_posts();
   void cancel_all() noexcept;
   void on_deadlock();
@@ -203,6 +215,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   ready_queue ready_;
   unsigned budget_;                  // switches until the next look at upcalls
   bool observed_ = false;            // somebody subscribed to upcalls
+  bool turn_due_ = false;            // run_first() is to ask whether it is the turn of the others: once per look at upcalls
   exception_state* exceptions_;      // of the kernel thread that holds the processor: settle_on() changes them
   int* errno_;
   carrier* carrier_;                 // the activation that holds the processor
@@ -220,10 +233,12 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   stack_class default_class_;
   ready_queue stackless_;      // created threads for which no stack could be made; they wait for one to come back
   std::string stackless_why_;  // what the kernel said
+  unsigned stackless_tries_ = 0;  // in vain, since a stack could be made
   std::size_t alive_ = 0;
   std::uint32_t last_number_ = 0;
   const thread_record* main_ = nullptr;
   loop_state loop_;
+  post_state posts_;
   time_point last_poll_{};
   time_point last_turn_{};         // when a loop that spawns child first last let the others run
   time_point spare_since_{};       // when the present window of watching for spare stacks began

@@ -148,15 +148,25 @@ stack_slot* stack_pool::make_fresh(stack_store& store, stack_refusal& refusal) n
   return store.slabs[store.filling]->make(store, store.filling, *memory_, refusal);
 }
 
-// Near a limit of address space a smaller slab may still fit: only when a single stack is too much, the kernel has refused.
+// Near a limit of address space, or of mappings where guards are laid by mprotect, a smaller slab may still fit: only when a
+// single stack is too much, the kernel has refused. What a slab has, a thread may be promised, so its guards are reserved at once.
 bool stack_pool::add_slab(stack_store& store, stack_refusal& refusal) noexcept try {
+  constexpr std::size_t most_reserved = 1024;  // by one slab: none of them is there for other classes any more
   const auto hole = std::find(store.slabs.begin(), store.slabs.end(), nullptr);
   store.filling = static_cast<std::uint32_t>(hole - store.slabs.begin());
   if (hole == store.slabs.end()) store.slabs.emplace_back();
   auto& slab = store.slabs[store.filling];
-  for (std::size_t count = stack_slab::good_count(store.shape, store.memory_locked ? 0 : store.capacity); count > 0; count /= 2) {
+  const bool reserve = memory_->guards() == guard_method::protect && store.shape.guard > 0;
+  std::size_t count = stack_slab::good_count(store.shape, store.memory_locked ? 0 : store.capacity);
+  for (count = reserve ? std::min(count, most_reserved) : count; count > 0; count /= 2) {
     slab = stack_slab::map(store.shape, count, refusal);
     if (!slab) continue;
+    if (reserve && !stack_memory::reserve_guards(count)) {
+      refusal = {.error = ENOMEM, .bytes = store.shape.guard, .guards = true, .mprotect = true};
+      slab.reset();
+      continue;
+    }
+    if (reserve) slab->own_reserved_guards();
     store.capacity += count;
     store.memory_locked = slab->populated();
     return true;

@@ -191,8 +191,7 @@ class stack_pool {
   /// @throws std::system_error(resource_unavailable_try_again), naming the limit that was hit and what to do about it. The
   ///         pool stays usable, and the call succeeds again once stacks come back.
   [[nodiscard]] stack_slot* take(const stack_class& wanted) {
-    if (stack_slot* const slot = try_take(wanted)) [[likely]]
-      return slot;
+    if (stack_slot* const slot = try_take(wanted)) [[likely]] return slot;
     return make(*wanted.shelf_);
   }
 
@@ -200,8 +199,7 @@ class stack_pool {
   [[nodiscard]] stack_slot* try_take(const stack_class& wanted) noexcept {
     stack_shelf& shelf = *wanted.shelf_;
     stack_slot* const slot = shelf.free;
-    if (slot == nullptr) [[unlikely]]
-      return nullptr;
+    if (slot == nullptr) [[unlikely]] return nullptr;
     shelf.free = slot->next_;
     --shelf.free_count;
     slot->in_use_ = true;

@@ -27,7 +27,14 @@ constexpr std::size_t mappings_per_guard = 2;
 // Left to the rest of the program when mprotect guards eat up the process's mappings: a program whose malloc and dlopen fail
 // is worse off than one whose spawn does.
 constexpr std::size_t mappings_kept_free = 2048;
-std::atomic<std::size_t> protected_guards{0};  // of all pools, for vm.max_map_count counts the whole process
+std::atomic<std::size_t> protected_guards{0};  // of all pools, those to come included: vm.max_map_count counts the whole process
+
+// Guards that mprotect may still lay.
+std::size_t affordable_guards(std::size_t taken) noexcept {
+  const std::size_t most = max_map_count();
+  const std::size_t used = taken * mappings_per_guard + mappings_kept_free;
+  return most > used ? (most - used) / mappings_per_guard : 0;
+}
 
 long process_madvise(const iovec* ranges, std::size_t count, int advice) noexcept {
   return syscall(SYS_process_madvise, pidfd_self_thread_group, ranges, count, advice, 0);
@@ -45,11 +52,9 @@ guard_method ask_for_best_guards() noexcept {
   return batched ? guard_method::batched : single ? guard_method::single : guard_method::protect;
 }
 
-// Lays guards from number `result.laid` on with mprotect, as many as the process has mappings for.
-void protect(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count, guards_laid& result) noexcept {
-  const std::size_t most = max_map_count();
-  const std::size_t used = protected_guards.load(std::memory_order_relaxed) * mappings_per_guard + mappings_kept_free;
-  const std::size_t affordable = most > used ? (most - used) / mappings_per_guard : 0;
+// Lays guards from number `result.laid` on with mprotect; those not reserved only as far as the process has mappings for them.
+void protect(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count, bool reserved, guards_laid& result) noexcept {
+  const std::size_t affordable = reserved ? count : affordable_guards(protected_guards.load(std::memory_order_relaxed));
   const std::size_t end = std::min(count, result.laid + affordable);
   result.tried_mprotect = true;
   result.error = end < count ? ENOMEM : 0;
@@ -59,7 +64,7 @@ void protect(std::byte* first, std::size_t stride, std::size_t guard, std::size_
       break;
     }
   }
-  protected_guards.fetch_add(result.by_mprotect, std::memory_order_relaxed);
+  if (!reserved) protected_guards.fetch_add(result.by_mprotect, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -88,7 +93,8 @@ stack_memory::stack_memory(guard_method wanted) : ranges_(new iovec[most_ranges]
 
 // A refusal does not change the method in force: locked memory refuses guards with EINVAL while it is locked, so mprotect
 // covers this batch only. After ENOMEM it is not tried, for it would want memory too.
-guards_laid stack_memory::lay_guards(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count) noexcept {
+guards_laid stack_memory::lay_guards(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count,
+                                     bool reserved) noexcept {
   assert(count_ == 0 && "drops are finished before guards are laid: both use the list of ranges");
   if (guard == 0) return {.laid = count};
   guards_laid result;
@@ -97,8 +103,16 @@ guards_laid stack_memory::lay_guards(std::byte* first, std::size_t stride, std::
     for (std::size_t i = 0; i < count_; ++i) ranges_[i] = {first + (result.laid + i) * stride, guard};
     result.laid += advise_all(madv_guard_install, result.error);
   }
-  if (result.laid < count && result.error != ENOMEM) protect(first, stride, guard, count, result);
+  if (result.laid < count && result.error != ENOMEM) protect(first, stride, guard, count, reserved, result);
   return result;
+}
+
+bool stack_memory::reserve_guards(std::size_t count) noexcept {
+  std::size_t taken = protected_guards.load(std::memory_order_relaxed);
+  do {
+    if (count > affordable_guards(taken)) return false;
+  } while (!protected_guards.compare_exchange_weak(taken, taken + count, std::memory_order_relaxed));
+  return true;
 }
 
 void stack_memory::forget_protected(std::size_t count) noexcept { protected_guards.fetch_sub(count, std::memory_order_relaxed); }

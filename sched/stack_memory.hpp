@@ -32,10 +32,14 @@ class stack_memory {
 
   [[nodiscard]] guard_method guards() const noexcept { return guards_; }
 
-  /// Makes the lowest `guard` bytes of `count` stacks, `stride` bytes apart, fault when touched.
-  guards_laid lay_guards(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count) noexcept;
+  /// Sets mappings aside for this many mprotect guards. @returns false when the process has not so many left.
+  [[nodiscard]] static bool reserve_guards(std::size_t count) noexcept;
 
-  /// Tells that the mapping that held this many mprotect guards is gone.
+  /// Makes the lowest `guard` bytes of `count` stacks, `stride` bytes apart, fault when touched. `reserved`: by mprotect, with
+  /// mappings set aside.
+  guards_laid lay_guards(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count, bool reserved) noexcept;
+
+  /// Tells that the mapping that held this many mprotect guards, or for which they were reserved, is gone.
   static void forget_protected(std::size_t count) noexcept;
 
   /// Drops the contents of a page-aligned range, at the latest in finish_drops(). Guards in it stay.

@@ -106,7 +106,7 @@ stack_slab::~stack_slab() {
   unlist_slab(*entry_);
   if (!owned_) return;
   munmap(base_, bytes());
-  stack_memory::forget_protected(protected_guards_);
+  stack_memory::forget_protected(guards_reserved_ ? count_ : protected_guards_);
 }
 
 stack_slot* stack_slab::make(stack_shelf& shelf, std::uint32_t slab, stack_memory& memory, stack_refusal& refusal) noexcept {
@@ -118,7 +118,7 @@ stack_slot* stack_slab::make(stack_shelf& shelf, std::uint32_t slab, stack_memor
 
 bool stack_slab::guard_more(stack_memory& memory, stack_refusal& refusal) noexcept {
   const std::size_t batch = std::min(std::clamp(guarded_, first_guard_batch, largest_guard_batch), count_ - guarded_);
-  const guards_laid done = memory.lay_guards(base_ + guarded_ * shape_.size, shape_.size, shape_.guard, batch);
+  const guards_laid done = memory.lay_guards(base_ + guarded_ * shape_.size, shape_.size, shape_.guard, batch, guards_reserved_);
   guarded_ += done.laid;
   protected_guards_ += done.by_mprotect;
   if (done.laid > 0) return true;  // what is missing of the batch is asked for again when it is needed

@@ -60,6 +60,9 @@ class stack_slab {
   [[nodiscard]] bool populated() const noexcept { return resident_bytes(base_, page_size()) != 0; }
   [[nodiscard]] std::size_t protected_guards() const noexcept { return protected_guards_; }
 
+  /// Tells that mappings are set aside for the guards of all its stacks, which are laid by mprotect.
+  void own_reserved_guards() noexcept { guards_reserved_ = true; }
+
   /// Leaves the addresses alone when destroyed: in a forked child they are somebody else's.
   void disown() noexcept { owned_ = false; }
 
@@ -78,6 +81,7 @@ class stack_slab {
   index_set undropped_;  // those of released_ whose memory is still there
   slab_entry* entry_ = nullptr;
   bool owned_ = true;
+  bool guards_reserved_ = false;
 };
 
 }  // namespace weft::sched

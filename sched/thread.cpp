@@ -9,6 +9,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -115,8 +116,7 @@ void* allocate_start(std::size_t bytes) {
 
 void free_start(void* block, std::size_t bytes) noexcept {
   scheduler_face& face = this_scheduler_face();
-  if (face.current == nullptr) [[unlikely]]
-    return ::operator delete(block);
+  if (face.current == nullptr) [[unlikely]] return ::operator delete(block);
   static_cast<sched::scheduler&>(face).starts().give(block, bytes);
 }
 
@@ -129,7 +129,11 @@ thread_record* spawn(const attributes& how, start_block* start) {
   return &sched::this_scheduler().spawn(how, start);
 }
 
-void forget(thread_record& ended) noexcept { sched::this_scheduler().free_record(ended); }
+bool forget(thread_record& ended, const waiter& self) noexcept {
+  if (reinterpret_cast<std::uintptr_t>(self.slot) != ended.number) [[unlikely]] return false;
+  sched::this_scheduler().free_record(ended);
+  return true;
+}
 
 }  // namespace detail
 
@@ -139,6 +143,17 @@ thread::id thread::get_id() const noexcept { return record_ == nullptr ? id{} : 
 
 void thread::nothing_to_join() {
   detail::throw_error(std::errc::invalid_argument, "thread::join: there is no thread to join (it was joined, detached or moved)");
+}
+
+// Joins rather than detaches: what the other thread works with lies on the stack that unwinds, as a rule.
+void thread::destroyed_joinable() noexcept {
+  if (!this_thread::cancel_requested() || std::uncaught_exceptions() == 0) std::terminate();
+  request_cancel();
+  try {
+    static_cast<void>(join_with(never, detail::cancellation::shielded));
+  } catch (const std::system_error&) {  // its thread was taken from it while it waited, or it is the calling thread's own
+    if (joinable()) detach();
+  }
 }
 
 void thread::detach() {

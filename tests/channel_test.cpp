@@ -170,6 +170,22 @@ TEST_CASE("tries and deadlines take nothing from a value that was not sent") {
   });
 }
 
+TEST_CASE("timed sends take temporaries, and points in time may be on any clock and as far away as can be said") {
+  simulate([] {
+    weft::channel<std::unique_ptr<int>> c(1);
+    CHECK(c.try_send_for(std::make_unique<int>(1), 1ms));
+    CHECK_FALSE(c.try_send_for(std::make_unique<int>(2), 1ms));
+    CHECK_FALSE(c.try_send_until(std::make_unique<int>(2), std::chrono::system_clock::now() - 1s));
+    CHECK(**c.receive_until(std::chrono::system_clock::now()) == 1);
+    CHECK(c.try_send_until(std::make_unique<int>(3), std::chrono::time_point<weft::clock, std::chrono::hours>::max()));
+    CHECK(**c.receive() == 3);
+    CHECK_FALSE(c.receive_until(std::chrono::system_clock::now() - 1s).has_value());
+    weft::thread sender([&] { c.send(std::make_unique<int>(4)); });
+    CHECK(**c.receive_until(std::chrono::time_point<std::chrono::system_clock, std::chrono::hours>::max()) == 4);
+    sender.join();
+  });
+}
+
 TEST_CASE("a cancelled sender's value reaches nobody, a cancelled receiver takes none") {
   simulate([] {
     weft::channel<int> c;
@@ -221,6 +237,46 @@ TEST_CASE("a move that throws loses no value, and none leaks") {
       for (auto& t : senders) t.join();
     });
     CHECK(counted::alive == 0);
+  }
+}
+
+TEST_CASE("a destructor that waits loses, doubles and damages no value, for every capacity") {
+  struct waits_at_the_end {
+    std::unique_ptr<int> value;
+    int yields;
+    waits_at_the_end(int v, int y) : value(std::make_unique<int>(v)), yields(y) {}
+    waits_at_the_end(waits_at_the_end&&) noexcept = default;
+    waits_at_the_end& operator=(waits_at_the_end&&) = delete;
+    ~waits_at_the_end() {
+      for (int i = 0; i < yields; ++i) weft::this_thread::yield();
+    }
+  };
+  for (const std::size_t capacity : {0U, 1U, 2U, 3U, 7U}) {
+    CAPTURE(capacity);
+    simulate([capacity] {
+      weft::channel<waits_at_the_end> c(capacity);
+      std::vector<int> seen(300, 0);
+      std::vector<weft::thread> senders;
+      std::vector<weft::thread> receivers;
+      for (int s = 0; s < 3; ++s) {
+        senders.emplace_back([&, s] {
+          for (int i = 0; i < 100; ++i) c.send(waits_at_the_end(s * 100 + i, (i * 7 + s) % 5));
+        });
+      }
+      for (int r = 0; r < 4; ++r) {
+        receivers.emplace_back([&] {
+          while (const auto got = c.receive()) {
+            REQUIRE(got->value != nullptr);
+            ++seen[static_cast<std::size_t>(*got->value)];
+          }
+        });
+      }
+      for (auto& t : senders) t.join();
+      c.close();
+      for (auto& t : receivers) t.join();
+      CHECK(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));
+      CHECK(c.size() == 0);
+    });
   }
 }
 

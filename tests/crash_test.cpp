@@ -11,6 +11,8 @@
 #include <thread>
 
 #include "tests/in_child.hpp"
+#include "weft/channel.hpp"
+#include "weft/condition_variable.hpp"
 #include "weft/mutex.hpp"
 #include "weft/runtime.hpp"
 #include "weft/thread.hpp"
@@ -182,4 +184,37 @@ TEST_CASE("misuse that cannot be thrown prints the thread, its backtrace and the
   CHECK(end.said("the last events, newest last:\n"));
   CHECK(end.said(" park "));
   CHECK(end.said(" run, thread 2 \"careless\"\n"));
+}
+
+TEST_CASE("waking threads from a kernel thread that is none of weft's ends the program with a sentence that names the call") {
+  const auto called_outside = [](const char* call, auto wait, auto wake) {
+    CAPTURE(call);
+    const child_end end = in_child([&] {
+      weft::run([&] {
+        const weft::poster keeps_the_run_alive = weft::make_poster();
+        weft::jthread waiter(wait);
+        weft::this_thread::yield();
+        std::thread(wake).join();
+      });
+    });
+    INFO(end.errors);
+    CHECK(end.killed_by(SIGABRT));
+    CHECK(end.said("weft: " + std::string(call) + " was called outside a weft thread; call it inside weft::run, or use "));
+  };
+  weft::mutex m;
+  weft::condition_variable c;
+  weft::channel<int> channel;
+  weft::channel<int> unheard;
+  const auto waits = [&] {
+    std::unique_lock hold(m);
+    c.wait(hold);
+  };
+  called_outside("condition_variable::notify_one", waits, [&] { c.notify_one(); });
+  called_outside("condition_variable::notify_all", waits, [&] { c.notify_all(); });
+  called_outside("channel::close", [&] { channel.receive(); }, [&] { channel.close(); });
+  called_outside("channel::close", [&] { unheard.send(1); }, [&] { unheard.close(); });
+
+  c.notify_all();  // nobody waits: no effect, and no harm
+  channel.close();
+  CHECK(channel.closed());
 }

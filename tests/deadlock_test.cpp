@@ -88,6 +88,26 @@ TEST_CASE("a circle of three mutexes is a deadlock whose report shows the circle
   CHECK(destroyed == 3);
 }
 
+TEST_CASE("a deadlock of plain threads is thrown out of run as well, after their destructors ran") {
+  int destroyed = 0;
+  const std::string report = report_of_deadlock([&] {
+    weft::mutex m[2];
+    const auto take_two = [&](int first) {
+      const counted c{destroyed};
+      std::lock_guard one(m[first]);
+      weft::this_thread::yield();
+      std::lock_guard two(m[1 - first]);
+    };
+    weft::thread x({.name = "x"}, take_two, 0);
+    weft::thread y({.name = "y"}, take_two, 1);
+    x.join();
+    y.join();
+  });
+  INFO(report);
+  CHECK(contains(report, "  thread 2 \"x\" waits in mutex 0x"));
+  CHECK(destroyed == 2);
+}
+
 TEST_CASE("two threads that join each other are a circle") {
   const std::string report = report_of_deadlock([] {
     std::optional<weft::jthread> a;

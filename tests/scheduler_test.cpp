@@ -1,7 +1,9 @@
 // The scheduler on a simulated kernel: order, upcalls, time, ends.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -257,6 +259,33 @@ TEST_CASE("a thread that catches its cancellation and blocks again gets it again
   CHECK(destructor_waited);
 }
 
+TEST_CASE("a cancelled thread that tries to wait for ever keeps no other thread from running") {
+  simulate([] {
+    weft::channel<int> silent;
+    for (int kind = 0; kind < 3; ++kind) {
+      CAPTURE(kind);
+      bool told = false;
+      int tries = 0;
+      weft::thread stubborn([&] {
+        for (; !told && tries < 1'000'000; ++tries) {
+          try {
+            weft::upcall::operation request;
+            if (kind == 0) weft::this_thread::sleep_for(1ms);
+            if (kind == 1) silent.receive();
+            if (kind == 2) weft::detail::perform(request);
+          } catch (const weft::cancelled&) {  // it ought to let it pass
+          }
+        }
+      });
+      stubborn.request_cancel();
+      weft::this_thread::yield();
+      told = true;
+      stubborn.join();
+      CHECK(tries < 1000);
+    }
+  });
+}
+
 TEST_CASE("posts from other kernel threads run as threads, all of them, in each poster's order") {
   constexpr int posters = 4;
   constexpr int posts = 500;
@@ -295,6 +324,87 @@ TEST_CASE("posts do not count against the limit of threads, and harm nobody who 
     kernel_thread.join();
   });
   CHECK(posted);
+}
+
+TEST_CASE("a flood of posts keeps neither threads nor timers from running, and run returns after the last one it accepted") {
+  long accepted = 0;
+  std::atomic<long> ran{0};
+  std::thread flood;
+  weft::run([&] {
+    flood = std::thread([&, way = weft::make_poster()] {
+      while (way.post([&] { ++ran; })) ++accepted;
+    });
+    while (ran == 0) weft::this_thread::yield();
+    weft::this_thread::sleep_for(1ms);
+    for (int i = 0; i < 100; ++i) weft::this_thread::yield();
+  });
+  flood.join();
+  CHECK(accepted == ran);
+}
+
+TEST_CASE("a destructor of a thread that is asked to end can wait for a post") {
+  std::thread kernel_thread;
+  bool came = false;
+  simulate([&] {
+    weft::thread([&] {
+      struct waits_for_an_answer {
+        weft::channel<int> answer{1};
+        std::thread& other;
+        bool& came;
+        ~waits_for_an_answer() {
+          other = std::thread([this, way = weft::make_poster()] { way.post([this] { answer.send(1); }); });
+          came = answer.receive() == 1;
+        }
+      } const waits{.other = kernel_thread, .came = came};
+      weft::this_thread::sleep_for(1h);
+    }).detach();
+    weft::this_thread::yield();
+  });
+  kernel_thread.join();
+  CHECK(came);
+}
+
+TEST_CASE("a posted function is not copied again") {
+  struct copied_once {
+    bool armed = false;
+    std::function<void()> then;
+    explicit copied_once(std::function<void()> t) : then(std::move(t)) {}
+    copied_once(const copied_once& other) : armed(true), then(other.then) {
+      if (other.armed) throw std::runtime_error("copied");
+    }
+    void operator()() const { then(); }
+  };
+  simulate([] {
+    bool ran = false;
+    const weft::poster way = weft::make_poster();
+    way.post(copied_once([&] { ran = true; }));
+    for (int i = 0; i < 1000 && !ran; ++i) weft::this_thread::sleep_for(1ms);
+    CHECK(ran);
+  });
+}
+
+TEST_CASE("a loop that runs its children first lets the others run, however often upcalls are looked at") {
+  for (const unsigned switches : {1U, 2U, 61U, 62U, 64U}) {
+    CAPTURE(switches);
+    simulated_source source(0);
+    weft::options how;
+    how.source = &source;
+    how.switches_per_poll = switches;
+    weft::run(how, [&] {
+      bool over = false;
+      int turns = 0;
+      weft::thread other([&] {
+        for (; !over; ++turns) weft::this_thread::yield();
+      });
+      for (int i = 0; i < 10'000; ++i) {
+        weft::thread child({.start = weft::start::now}, [&] { source.advance(20us); });
+        child.join();
+      }
+      over = true;
+      other.join();
+      CHECK(turns >= 50);
+    });
+  }
 }
 
 TEST_CASE("a post to a scheduler that has ended is refused") {

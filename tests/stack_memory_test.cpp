@@ -214,3 +214,23 @@ TEST_CASE("vm.max_map_count is named when mprotect guards have used it up, and t
   if (result == 77) return skip("vm.max_map_count is large here");
   CHECK(result == 0);
 }
+
+TEST_CASE("whoever is promised one stack more than mprotect can guard hears of it, and all that were promised can be had") {
+  const int result = in_child([] {
+    stack_pool pool({}, guard_method::protect);
+    const stack_class wanted = pool.classify({.size = 16 * kib, .guard = 4 * kib});
+    std::size_t promised = 0;
+    std::string error;
+    try {
+      for (; promised < 40'000; ++promised) pool.promise(wanted);
+    } catch (const std::system_error& refused) {
+      error = refused.what();
+    }
+    if (error.empty()) return 77;
+    if (!contains(error, "vm.max_map_count") || !contains(error, "mprotect")) return 1;
+    if (!first_error(pool, wanted, promised).empty()) return 2;
+    return promised > 30'000 ? 0 : 3;
+  });
+  if (result == 77) return skip("vm.max_map_count is large here");
+  CHECK(result == 0);
+}

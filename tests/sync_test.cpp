@@ -144,6 +144,88 @@ TEST_CASE("std::lock takes two weft mutexes without deadlock") {
   });
 }
 
+TEST_CASE("any number of threads get two mutexes by std::scoped_lock in either order, with others in between") {
+  for (const std::uint64_t seed : seeds(20)) {
+    CAPTURE(seed);
+    simulate(seed, [] {
+      weft::mutex a;
+      weft::mutex b;
+      int inside = 0;
+      int rounds = 0;
+      const auto transfer = [&](weft::mutex& first, weft::mutex& second) {
+        for (int i = 0; i < 20; ++i) {
+          const std::scoped_lock both(first, second);
+          CHECK(++inside == 1);
+          weft::this_thread::yield();
+          --inside;
+          ++rounds;
+        }
+      };
+      std::vector<weft::thread> threads;
+      for (int i = 0; i < 9; ++i) {
+        threads.emplace_back([&, i] { i % 2 == 0 ? transfer(a, b) : transfer(b, a); });
+      }
+      weft::thread waits_for_one([&] {
+        for (int i = 0; i < 20; ++i) {
+          const std::lock_guard hold(i % 2 == 0 ? a : b);
+          weft::this_thread::yield();
+        }
+      });
+      for (auto& t : threads) t.join();
+      waits_for_one.join();
+      CHECK(rounds == 180);
+    });
+  }
+}
+
+TEST_CASE("a try_lock may come before the waiter that was chosen, which is the next one all the same") {
+  simulate([] {
+    weft::mutex m;
+    std::string order;
+    m.lock();
+    std::vector<weft::thread> threads;
+    for (const char c : {'a', 'b'}) {
+      threads.emplace_back([&, c] {
+        const std::lock_guard hold(m);
+        order += c;
+      });
+    }
+    yield_times(1);
+    m.unlock();
+    REQUIRE(m.try_lock());  // a was chosen, and has not run
+    CHECK(code_of([&] { m.lock(); }) == std::errc::resource_deadlock_would_occur);
+    yield_times(1);
+    CHECK(order.empty());
+    m.unlock();
+    for (auto& t : threads) t.join();
+    CHECK(order == "ab");
+    CHECK(m.try_lock());
+    m.unlock();
+  });
+}
+
+TEST_CASE("a waiter that is cancelled after a try_lock came before it leaves the mutex to the others") {
+  simulate([] {
+    weft::mutex m;
+    bool got = false;
+    m.lock();
+    weft::thread first([&] { const std::lock_guard hold(m); });
+    weft::thread second([&] {
+      const std::lock_guard hold(m);
+      got = true;
+    });
+    yield_times(1);
+    m.unlock();
+    REQUIRE(m.try_lock());
+    first.request_cancel();
+    first.join();
+    CHECK_FALSE(got);
+    m.unlock();
+    second.join();
+    CHECK(got);
+  });
+}
+
 TEST_CASE("notify_one wakes the longest waiter, notify_all everybody, nobody wakes by itself") {
   simulate([] {
     weft::mutex m;
@@ -284,5 +366,46 @@ TEST_CASE("a timed acquire waits for its time on any clock, also infinite and ne
     weft::thread giver([&] { s.release(); });
     CHECK(s.try_acquire_for(std::chrono::hours::max()));
     giver.join();
+  });
+}
+
+TEST_CASE("points in time that our unit cannot express are deadlines far away or long past, on every clock") {
+  using std::chrono::hours;
+  using std::chrono::system_clock;
+  using std::chrono::time_point;
+  simulate([] {
+    weft::binary_semaphore s(0);
+    CHECK_FALSE(s.try_acquire_until(time_point<weft::clock, hours>::min()));
+    CHECK_FALSE(s.try_acquire_until(time_point<system_clock, hours>::min()));
+    weft::mutex m;
+    weft::condition_variable c;
+    std::unique_lock hold(m);
+    CHECK(c.wait_until(hold, time_point<system_clock, hours>::min()) == weft::cv_status::timeout);
+    int early = 0;
+    const auto cancelled_in = [&](const std::function<void()>& wait) {
+      weft::thread t([&] {
+        wait();
+        ++early;
+      });
+      weft::this_thread::sleep_for(1ms);
+      t.request_cancel();
+      t.join();
+    };
+    cancelled_in([] { weft::this_thread::sleep_until(time_point<weft::clock, hours>::max()); });
+    cancelled_in([] { weft::this_thread::sleep_until(time_point<system_clock, hours>::max()); });
+    cancelled_in([] { weft::this_thread::sleep_until(system_clock::time_point::max()); });
+    cancelled_in([&] { static_cast<void>(s.try_acquire_until(time_point<weft::clock, std::chrono::seconds>::max())); });
+    cancelled_in([&] { static_cast<void>(s.try_acquire_until(time_point<system_clock, std::chrono::seconds>::max())); });
+    hold.unlock();
+    cancelled_in([&] {
+      std::unique_lock inner(m);
+      static_cast<void>(c.wait_until(inner, time_point<weft::clock, std::chrono::seconds>::max()));
+    });
+    cancelled_in([&] {
+      std::unique_lock inner(m);
+      static_cast<void>(c.wait_until(inner, time_point<system_clock, std::chrono::seconds>::max()));
+    });
+    CHECK(early == 0);
+    weft::this_thread::sleep_until(time_point<weft::clock, hours>::min());
   });
 }

@@ -7,7 +7,9 @@
 #include <memory>
 #include <sstream>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "tests/simulated_source.hpp"
@@ -103,6 +105,60 @@ TEST_CASE("a join whose handle was joined, moved or detached by another thread m
     b.join();
     CHECK(joined == 1);
     CHECK(refused == 1);
+  });
+}
+
+TEST_CASE("a thread that is asked to end while it joins another one takes that one along") {
+  bool ended = false;
+  simulate([&] {
+    weft::thread([&] {
+      weft::thread t([&] {
+        try {
+          weft::this_thread::sleep_for(10h);
+        } catch (const weft::cancelled&) {
+          ended = true;
+          throw;
+        }
+      });
+      t.join();
+    }).detach();
+    weft::this_thread::sleep_for(1ms);
+  });
+  CHECK(ended);
+}
+
+TEST_CASE("a thread that is asked to end and has its own handle does not wait for itself") {
+  bool ended = false;
+  simulate([&] {
+    weft::thread self;
+    self = weft::thread([&] {
+      const weft::thread mine = std::move(self);
+      try {
+        weft::this_thread::sleep_for(10h);
+      } catch (const weft::cancelled&) {
+        ended = true;
+        throw;
+      }
+    });
+    weft::this_thread::sleep_for(1ms);
+  });
+  CHECK(ended);
+}
+
+TEST_CASE("a join whose handle was joined and used again meanwhile is an error, and the new thread is still joinable") {
+  simulate([] {
+    weft::thread t([] { weft::this_thread::sleep_for(5ms); });
+    std::error_code seen;
+    weft::thread first([&] {
+      t.join();
+      t = weft::thread([] { weft::this_thread::sleep_for(5ms); });
+    });
+    weft::thread second([&] { seen = code_of([&] { t.join(); }); });
+    first.join();
+    second.join();
+    CHECK(seen == std::errc::invalid_argument);
+    CHECK(t.joinable());
+    t.join();
   });
 }
 
@@ -228,6 +284,19 @@ TEST_CASE("a jthread asks its function to stop and joins, also in an assignment"
       CHECK(stopped == 1);
     }
     CHECK(stopped == 11);
+  });
+}
+
+static_assert(!std::is_constructible_v<weft::jthread, int>);
+static_assert(!std::is_constructible_v<weft::jthread, void (*)(int)>);
+static_assert(std::is_constructible_v<weft::jthread, void (*)(std::stop_token, int), int>);
+
+TEST_CASE("a timed join of a jthread that comes too early leaves it joinable") {
+  simulate([] {
+    weft::jthread t([] { weft::this_thread::sleep_for(10ms); });
+    CHECK_FALSE(t.try_join_for(1ms));
+    CHECK(t.try_join_for(1h));
+    CHECK_FALSE(t.joinable());
   });
 }
 

@@ -221,8 +221,7 @@ void reactor::submit() {
 // Reads and writes by way of the ring find out that the number names something else by now, or cannot be told not to wait.
 // The direct call knows what to do then.
 std::int32_t reactor::second_try(operation& op, std::int32_t result) {
-  if (result != -EOPNOTSUPP && result != -ENOTSOCK) [[likely]]
-    return result;
+  if (result != -EOPNOTSUPP && result != -ENOTSOCK) [[likely]] return result;
   descriptor_entry* const entry = entry_of(op);
   const bool has_flags = op.code == opcode::receive || op.code == opcode::send;
   return entry == nullptr || has_flags ? result : call_without_waiting(op, *entry);

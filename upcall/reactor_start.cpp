@@ -69,8 +69,7 @@ bool reactor::begin(operation& op) {
 
 bool reactor::begin_transfer(operation& op) {
   descriptor_entry* entry = nullptr;
-  if (const int r = table_.prepare(op.fd, op.owned, entry); r < 0) [[unlikely]]
-    return at_once(op, r);
+  if (const int r = table_.prepare(op.fd, op.owned, entry); r < 0) [[unlikely]] return at_once(op, r);
   // A position needs no such care: should the number name something else by now, the kernel refuses with ESPIPE.
   if (entry->is(flag::file) && op.offset < 0 && !sure_of(op, *entry) && table_.recheck(op.fd, *entry, false) != -EPERM)
       [[unlikely]] {

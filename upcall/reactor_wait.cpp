@@ -134,8 +134,7 @@ void reactor::news(const epoll_event& event) {
   entry->edge(event.events);
   advance(*entry, direction::read);
   advance(*entry, direction::write);
-  if (!entry->watching.empty()) [[unlikely]]
-    recheck_watchers(*entry);
+  if (!entry->watching.empty()) [[unlikely]] recheck_watchers(*entry);
 }
 
 // Edges say that something changed, poll(2) says what is.

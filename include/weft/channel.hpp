@@ -30,6 +30,9 @@ class channel_closed : public std::system_error {
 /// `channel<T>(n)` buffers up to n values; `channel<T>()` has no buffer: a send waits until a receiver has taken its value.
 /// `close` ends it: senders get `channel_closed`, receivers first drain what is there, then get an empty optional.
 /// Destroying a channel on which threads wait is an error that ends the program.
+///
+/// A T is moved between two looks at the channel: its move constructor must not wait for anything (nor yield). Its destructor
+/// may, also for this channel.
 template <class T>
 class channel {
   static_assert(std::is_object_v<T> && std::is_move_constructible_v<T>, "weft::channel: T must be a movable object type");
@@ -53,27 +56,42 @@ class channel {
   [[nodiscard]] bool try_send(T& value) { return try_send_now(value); }
   [[nodiscard]] bool try_send(T&& value) { return try_send_now(value); }
 
-  /// Sends, waiting at most until the deadline. `value` is moved from only when it returns true.
+  /// Sends, waiting at most until `when` on any clock, as it goes when the wait begins. `value` is moved from only when it returns true.
   /// @throws channel_closed, weft::cancelled
-  [[nodiscard]] bool try_send_until(T& value, time_point deadline);
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_send_until(T& value, const std::chrono::time_point<Clock, Duration>& when) {
+    return try_send_deadline(value, detail::deadline_on(when));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_send_until(T&& value, const std::chrono::time_point<Clock, Duration>& when) {
+    return try_send_until(value, when);
+  }
   template <class Rep, class Period>
   [[nodiscard]] bool try_send_for(T& value, const std::chrono::duration<Rep, Period>& timeout) {
-    return try_send_until(value, detail::deadline_after(timeout));
+    return try_send_deadline(value, detail::deadline_after(timeout));
+  }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_send_for(T&& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return try_send_for(value, timeout);
   }
 
   /// Takes the next value; waits for one. Empty when the channel is closed and drained.
   /// @throws weft::cancelled; operation_not_permitted off a weft thread; what moving a T throws.
-  std::optional<T> receive() { return receive_until(never); }
+  std::optional<T> receive() { return receive_deadline(never); }
   /// Takes the next value if there is one now; empty otherwise (ask `closed()` to tell why).
   [[nodiscard]] std::optional<T> try_receive();
-  /// Takes the next value, waiting at most until the deadline; empty when closed and drained, or when the time came.
-  [[nodiscard]] std::optional<T> receive_until(time_point deadline);
+  /// Takes the next value, waiting at most until `when`; empty when closed and drained, or when the time came.
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<T> receive_until(const std::chrono::time_point<Clock, Duration>& when) {
+    return receive_deadline(detail::deadline_on(when));
+  }
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return receive_until(detail::deadline_after(timeout));
+    return receive_deadline(detail::deadline_after(timeout));
   }
 
   /// Ends the channel: waiting senders get `channel_closed`, waiting receivers an empty optional. Idempotent.
+  /// Off a weft thread it ends the program with a sentence when somebody waits.
   void close() noexcept;
   [[nodiscard]] bool closed() const noexcept { return closed_; }
 
@@ -107,25 +125,34 @@ class channel {
  private:
   // A waiting receiver's slot is a std::optional<T>*, a waiting sender's a T*. After the wait the sender's slot is null
   // when the value was taken, and a receiver's optional is filled; neither is the case when the channel was closed.
-  // Invariant: receivers wait only while the buffer is empty and no sender waits; senders only while it is full.
+  // Invariant: receivers wait only while the buffer is empty and no sender waits; senders only while it is full().
   using slot = std::optional<T>;
 
   enum class outcome : std::uint8_t { sent, late, closed };
   outcome send_until(T& value, time_point deadline);
   bool try_send_now(T& value);
+  bool try_send_deadline(T& value, time_point deadline);
+  std::optional<T> receive_deadline(time_point deadline);
   outcome wait_for_room(T& value, time_point deadline);
   void wait_for_value(slot& out, time_point deadline);
   bool hand_to_receiver(T& value);
   void push(T& value);
   bool take_now(slot& out);
-  void refill_from_sender() noexcept;
+  void destroy_taken(T& cell) noexcept;
+  void refill_from_senders() noexcept;
+  // Cells that can be constructed in are those that hold no value and are not held_ either.
+  [[nodiscard]] bool full() const noexcept { return (destroys_nothing ? count_ : count_ + held_) == capacity_; }
   // False off a weft thread and inside a region of blocking(): then the operation goes through with_processor().
   [[nodiscard]] static bool here() noexcept { return detail::current_thread() != nullptr; }
+
+  static constexpr bool destroys_nothing = std::is_trivially_destructible_v<T>;
 
   std::size_t capacity_;
   T* buffer_;
   std::size_t head_ = 0;
   std::size_t count_ = 0;
+  std::uint32_t destroying_ = 0;  // cells whose value was moved out and whose destructor has not returned: it may wait
+  std::size_t held_ = 0;          // cells from the oldest of those up to head_
   bool closed_ = false;
   detail::wait_queue receivers_;
   detail::wait_queue senders_;
@@ -138,7 +165,7 @@ namespace detail {
 
 template <class T>
 channel<T>::~channel() {
-  if (!receivers_.empty() || !senders_.empty()) [[unlikely]] detail::channel_destroyed_in_use();
+  if (!receivers_.empty() || !senders_.empty() || destroying_ != 0) [[unlikely]] detail::channel_destroyed_in_use();
   for (; count_ > 0; --count_) {
     std::destroy_at(buffer_ + head_);
     head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
@@ -164,31 +191,44 @@ void channel<T>::push(T& value) {
   ++count_;
 }
 
-// A place in the buffer became free: the longest waiting sender's value moves in. A move that throws leaves value and sender
-// where they are; the next receiver tries again.
+// Places in the buffer became free: the values of the longest waiting senders move in. A move that throws leaves value and
+// sender where they are; the next receiver tries again.
 template <class T>
-void channel<T>::refill_from_sender() noexcept {
-  detail::waiter* const w = senders_.front();
-  if (w == nullptr) return;
-  try {
-    push(*static_cast<T*>(w->slot));
-  } catch (...) {
-    return;
-  }
-  w->slot = nullptr;
-  senders_.remove(*w);
-  detail::grant(*w);
+void channel<T>::refill_from_senders() noexcept {
+  do {
+    detail::waiter* const w = senders_.front();
+    if (w == nullptr) return;
+    try {
+      push(*static_cast<T*>(w->slot));
+    } catch (...) {
+      return;
+    }
+    w->slot = nullptr;
+    senders_.remove(*w);
+    detail::grant(*w);
+  } while (!full());
+}
+
+// The value of `cell` was moved out, and the cell is no longer among those that hold one. While its destructor waits, other
+// threads send and receive: nothing is put into the cell, nor into those behind it, which would come before it in the ring.
+template <class T>
+void channel<T>::destroy_taken(T& cell) noexcept {
+  ++destroying_;
+  ++held_;
+  std::destroy_at(&cell);
+  if (--destroying_ == 0) held_ = 0;
 }
 
 // Fills `out` with the next value if there is one. A move that throws leaves the value where it is.
 template <class T>
 bool channel<T>::take_now(slot& out) {
   if (count_ > 0) {
-    out.emplace(std::move(buffer_[head_]));
-    std::destroy_at(buffer_ + head_);
+    T& cell = buffer_[head_];
+    out.emplace(std::move(cell));
     head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
     --count_;
-    refill_from_sender();
+    if constexpr (!destroys_nothing) destroy_taken(cell);
+    if (destroys_nothing || !full()) refill_from_senders();
     return true;
   }
   detail::waiter* const w = senders_.front();
@@ -205,7 +245,7 @@ bool channel<T>::try_send_now(T& value) {
   if (!here()) [[unlikely]] return detail::with_processor("channel::try_send", [&] { return try_send_now(value); });
   if (closed_) [[unlikely]] detail::throw_channel_closed();
   if (hand_to_receiver(value)) return true;
-  if (count_ == capacity_) return false;
+  if (full()) return false;
   push(value);
   return true;
 }
@@ -215,7 +255,7 @@ typename channel<T>::outcome channel<T>::send_until(T& value, time_point deadlin
   if (!here()) [[unlikely]] return detail::with_processor("channel::send", [&] { return send_until(value, deadline); });
   if (closed_) [[unlikely]] return outcome::closed;
   if (hand_to_receiver(value)) return outcome::sent;
-  if (count_ < capacity_) {
+  if (!full()) {
     push(value);
     return outcome::sent;
   }
@@ -235,7 +275,7 @@ template <class T>
 }
 
 template <class T>
-bool channel<T>::try_send_until(T& value, time_point deadline) {
+bool channel<T>::try_send_deadline(T& value, time_point deadline) {
   const outcome how = send_until(value, deadline);
   if (how == outcome::closed) detail::throw_channel_closed();
   return how == outcome::sent;
@@ -250,8 +290,8 @@ std::optional<T> channel<T>::try_receive() {
 }
 
 template <class T>
-std::optional<T> channel<T>::receive_until(time_point deadline) {
-  if (!here()) [[unlikely]] return detail::with_processor("channel::receive", [&] { return receive_until(deadline); });
+std::optional<T> channel<T>::receive_deadline(time_point deadline) {
+  if (!here()) [[unlikely]] return detail::with_processor("channel::receive", [&] { return receive_deadline(deadline); });
   slot out;
   if (!take_now(out) && !closed_) [[unlikely]] wait_for_value(out, deadline);
   return out;
@@ -270,6 +310,7 @@ template <class T>
 void channel<T>::close() noexcept {
   if (!here() && detail::on_weft_thread()) [[unlikely]] return detail::with_processor("channel::close", [this] { close(); });
   if (closed_) return;
+  if (!here() && !(receivers_.empty() && senders_.empty())) [[unlikely]] detail::end_off_weft("channel::close");
   closed_ = true;
   while (detail::grant_first(receivers_)) {
   }

@@ -24,7 +24,8 @@ class condition_variable {
     if (!waiters_.empty()) [[unlikely]] destroyed_in_use();
   }
 
-  /// Wakes the longest waiter, if there is one. From any weft thread of the scheduler, with or without the mutex.
+  /// Wakes the longest waiter, if there is one. From any weft thread of the scheduler, with or without the mutex; elsewhere it
+  /// ends the program with a sentence when somebody waits.
   void notify_one() noexcept;
   void notify_all() noexcept;
 
@@ -40,12 +41,13 @@ class condition_variable {
   /// The same, at most until `when` on any clock: a clock that is set back meanwhile is asked again.
   template <class Clock, class Duration>
   cv_status wait_until(std::unique_lock<mutex>& lock, const std::chrono::time_point<Clock, Duration>& when) {
+    const cv_status how = wait_deadline(lock, detail::deadline_on(when));
     if constexpr (std::is_same_v<Clock, clock>) {
-      return wait_deadline(lock, std::chrono::ceil<duration>(when));
+      return how;
     } else {
       // One wait by our own clock; the caller's clock has the last word on whether the time has come.
-      if (wait_deadline(lock, detail::deadline_after(when - Clock::now())) == cv_status::no_timeout) return cv_status::no_timeout;
-      return Clock::now() < when ? cv_status::no_timeout : cv_status::timeout;
+      if (how == cv_status::no_timeout) return how;
+      return detail::time_left(when) > duration::zero() ? cv_status::no_timeout : cv_status::timeout;
     }
   }
 

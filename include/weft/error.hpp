@@ -34,6 +34,8 @@ namespace detail {
 [[noreturn]] void throw_cancelled();
 /// Throws `operation_not_permitted`: the calling kernel thread runs no weft thread.
 [[noreturn]] void throw_off_weft(const char* call);
+/// The same for calls that cannot throw and found threads to wake: prints the sentence and aborts.
+[[noreturn]] void end_off_weft(const char* call) noexcept;
 /// Prints the broken invariant, the threads and the latest events, and aborts.
 [[noreturn]] void check_failed(const char* expression, const char* file, int line) noexcept;
 

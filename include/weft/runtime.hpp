@@ -63,6 +63,25 @@ struct outcome<void> {
   void take() {}
 };
 
+/// What the first thread calls: a function with a name, because that is what backtraces of "main" show.
+template <class R>
+struct main_thread {
+  outcome<R>& out;
+
+  template <class F, class... Args>
+  void operator()(F&& fn, Args&&... args) const {
+    try {
+      if constexpr (std::is_void_v<R>) {
+        std::invoke(std::forward<F>(fn), std::forward<Args>(args)...);
+      } else {
+        out.value.emplace(std::invoke(std::forward<F>(fn), std::forward<Args>(args)...));
+      }
+    } catch (...) {
+      out.error = std::current_exception();
+    }
+  }
+};
+
 }  // namespace detail
 
 /// Makes the calling kernel thread a processor, runs `fn(args...)` as its first thread ("main") and returns what it returns
@@ -77,18 +96,7 @@ std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...> run(const options& 
   using result = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
   static_assert(!std::is_reference_v<result>, "weft::run: return a value or a pointer; the thread's stack is gone by then");
   detail::outcome<result> out;
-  auto body = [&out](auto f, auto... a) {
-    try {
-      if constexpr (std::is_void_v<result>) {
-        std::invoke(std::move(f), std::move(a)...);
-      } else {
-        out.value.emplace(std::invoke(std::move(f), std::move(a)...));
-      }
-    } catch (...) {
-      out.error = std::current_exception();
-    }
-  };
-  detail::run(how, detail::make_start(std::move(body), std::forward<F>(fn), std::forward<Args>(args)...));
+  detail::run(how, detail::make_start(detail::main_thread<result>{out}, std::forward<F>(fn), std::forward<Args>(args)...));
   if (out.error) std::rethrow_exception(out.error);
   return out.take();
 }
@@ -104,8 +112,9 @@ std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...> run(F&& fn, Args&&.
 class poster {
  public:
   poster() = default;
-  /// Runs `fn` in a new thread of the scheduler. From any kernel thread, never from a signal handler; never blocks.
-  /// @returns false when the scheduler has ended.
+  /// Runs `fn` in a new thread of the scheduler. From any kernel thread, never from a signal handler; never blocks. Posts are
+  /// taken a few at a time, between which all other ready threads run; what is posted faster than that piles up in memory.
+  /// @returns false when the scheduler has ended, and `fn` will not run. True: it will.
   bool post(std::function<void()> fn) const;
 
  private:

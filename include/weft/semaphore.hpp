@@ -76,14 +76,11 @@ class counting_semaphore : private detail::semaphore_base {
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool try_acquire_until(const std::chrono::time_point<Clock, Duration>& when) {
-    if constexpr (std::is_same_v<Clock, clock>) {
-      return take_free() || acquire_slow(std::chrono::ceil<duration>(when));
-    } else {
-      do {
-        if (take_free() || acquire_slow(detail::deadline_after(when - Clock::now()))) return true;
-      } while (Clock::now() < when);  // the caller's clock was set back
-      return false;
-    }
+    do {
+      if (take_free() || acquire_slow(detail::deadline_on(when))) return true;
+      if constexpr (std::is_same_v<Clock, clock>) return false;
+    } while (detail::time_left(when) > duration::zero());  // the caller's clock was set back
+    return false;
   }
 
  private:

@@ -22,7 +22,9 @@
 namespace weft {
 
 /// A user-level thread of the calling thread's scheduler. As `std::thread`: joined or detached before it is destroyed,
-/// or `std::terminate`. Made, joined and moved from any weft thread of the same scheduler.
+/// or `std::terminate`. Only where a thread that was asked to end unwinds (its `join` may just have thrown
+/// `weft::cancelled`), the destructor of a joinable handle asks the other thread to end as well and waits for it. Made, joined
+/// and moved from any weft thread of the same scheduler; no handle may outlive its `weft::run`, in which all threads end.
 ///
 /// An exception that leaves the thread's function terminates the program with the thread's name and backtrace, except
 /// `weft::cancelled`, which ends the thread quietly. Cost of spawn + join: ≤ 40 ns when stacks are warm.
@@ -72,7 +74,7 @@ class thread {
     return *this;
   }
   ~thread() {
-    if (joinable()) std::terminate();
+    if (joinable()) [[unlikely]] destroyed_joinable();
   }
 
   void swap(thread& other) noexcept { std::swap(record_, other.record_); }
@@ -107,6 +109,7 @@ class thread {
  private:
   friend class jthread;
   [[noreturn]] static void nothing_to_join();
+  void destroyed_joinable() noexcept;
 
   bool join_with(time_point deadline, detail::cancellation mode) {
     if (record_ == nullptr) [[unlikely]] nothing_to_join();
@@ -122,8 +125,9 @@ class thread {
       if (self.reason == detail::wake_reason::cancelled) detail::throw_cancelled();
       return false;
     }
-    if (record_ != of) [[unlikely]] nothing_to_join();  // joined, detached or moved by another thread meanwhile
-    detail::forget(*std::exchange(record_, nullptr));
+    // Joined, detached or moved by another thread meanwhile; perhaps the handle was used again, for the same record.
+    if (record_ != of || !detail::forget(*of, self)) [[unlikely]] nothing_to_join();
+    record_ = nullptr;
     return true;
   }
 
@@ -134,6 +138,10 @@ std::ostream& operator<<(std::ostream& out, thread::id id);
 
 /// As `std::jthread`: its destructor requests a stop and joins. A function that takes a `std::stop_token` first gets one.
 class jthread {
+  template <class F, class... Args>
+  static constexpr bool runs = std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...> ||
+                               std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>;
+
  public:
   using id = thread::id;
   using native_handle_type = thread::native_handle_type;
@@ -141,10 +149,12 @@ class jthread {
   jthread() noexcept : stop_(std::nostopstate) {}
 
   template <class F, class... Args>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes>)
+    requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
+             runs<F, Args...>)
   explicit jthread(F&& fn, Args&&... args) : jthread(attributes{}, std::forward<F>(fn), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>
+    requires runs<F, Args...>
   jthread(const attributes& how, F&& fn, Args&&... args)
       : thread_(make(how, stop_, std::forward<F>(fn), std::forward<Args>(args)...)) {}
 
@@ -171,6 +181,10 @@ class jthread {
   [[nodiscard]] native_handle_type native_handle() noexcept { return thread_.native_handle(); }
   void join() { thread_.join(); }
   [[nodiscard]] bool try_join_until(time_point deadline) { return thread_.try_join_until(deadline); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_join_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return thread_.try_join_for(timeout);
+  }
   void detach() { thread_.detach(); }
   void request_cancel() noexcept { thread_.request_cancel(); }
 
@@ -212,12 +226,9 @@ void yield();
 template <class Clock, class Duration>
 void sleep_until(const std::chrono::time_point<Clock, Duration>& when) {
   if constexpr (std::is_same_v<Clock, clock>) {
-    if (detail::sleep(std::chrono::time_point_cast<duration>(std::chrono::ceil<duration>(when))) ==
-        detail::wake_reason::cancelled) {
-      detail::throw_cancelled();
-    }
+    if (detail::sleep(detail::deadline_at(when)) == detail::wake_reason::cancelled) detail::throw_cancelled();
   } else {
-    for (auto left = when - Clock::now(); left > left.zero(); left = when - Clock::now()) {
+    for (duration left = detail::time_left(when); left > left.zero(); left = detail::time_left(when)) {
       if (detail::sleep(detail::deadline_after(left)) == detail::wake_reason::cancelled) detail::throw_cancelled();
     }
   }

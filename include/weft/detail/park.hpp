@@ -5,8 +5,10 @@
 // Invariant: a waiter is linked exactly while its thread is parked and nobody has decided to wake it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "weft/detail/abi.hpp"
 #include "weft/upcall.hpp"
@@ -27,7 +29,7 @@ struct waiter {
   upcall::operation* operation = nullptr;  // what the kernel does for it, if anything
   const char* what = "";                   // for reports: "mutex", "channel receive", "read", …
   const void* object = nullptr;            // for reports: the mutex, channel, …; for descriptors their number
-  void* slot = nullptr;                    // where a partner finds or leaves a value
+  void* slot = nullptr;                    // where a partner finds or leaves a value; in a join the number of the other
   std::uint32_t timer = 0;                 // its place in the timer queue; 0: no deadline
   wake_reason reason = wake_reason::granted;
   bool shielded = false;                   // a cancellation leaves this wait alone
@@ -54,6 +56,11 @@ class wait_queue {
     w.previous = first_->previous;
     first_->previous->next = &w;
     first_->previous = &w;
+  }
+
+  void push_front(waiter& w) noexcept {
+    push_back(w);
+    first_ = &w;  // the circle is the same: only where it begins is not
   }
 
   /// Unlinks and returns the first waiter, or null.
@@ -93,12 +100,13 @@ inline wake_reason park(wait_queue& queue, waiter& self, time_point deadline = n
   return self.reason;
 }
 
-/// Waits for the end of a thread; `self.reason` tells how the wait ended. @throws as `park_waiter`, and
+/// Waits for the end of a thread; `self.reason` tells how the wait ended, `self.slot` which thread it was. @throws as `park_waiter`, and
 /// resource_deadlock_would_occur when a thread waits for its own end.
 void await_end(thread_record& of, waiter& self, time_point deadline, cancellation mode);
 
-/// Gives back the record of a thread that has ended and that nobody else can join.
-void forget(thread_record& ended) noexcept;
+/// Gives back the record of the thread that await_end() waited for with `self`. @returns false when the record is another
+/// thread's by now: somebody else has joined.
+[[nodiscard]] bool forget(thread_record& ended, const waiter& self) noexcept;
 
 /// Ends the wait of an unlinked waiter: its thread becomes ready.
 void grant(waiter& w) noexcept;
@@ -131,6 +139,40 @@ template <class Rep, class Period>
   const std::chrono::duration<long double> left = never - start;
   if (std::chrono::duration<long double>(timeout) >= left) return never - duration(1);  // a deadline all the same
   return start + ceil<duration>(timeout);
+}
+
+/// Turns a point in time on our own clock, in any unit, into a deadline without overflow.
+template <class Duration>
+[[nodiscard]] time_point deadline_at(const std::chrono::time_point<clock, Duration>& when) {
+  if constexpr (!std::is_same_v<Duration, duration>) {
+    using seconds = std::chrono::duration<long double>;
+    const seconds since_epoch = when.time_since_epoch();
+    if (since_epoch >= seconds(never.time_since_epoch())) return never - duration(1);
+    if (since_epoch <= seconds(time_point::min().time_since_epoch())) return time_point::min();
+  }
+  return std::chrono::ceil<duration>(when);
+}
+
+/// How long it is, on any clock, until `when`; what our unit cannot express is the most or the least that it can.
+template <class Clock, class Duration>
+[[nodiscard]] duration time_left(const std::chrono::time_point<Clock, Duration>& when) {
+  using seconds = std::chrono::duration<long double>;
+  const auto start = Clock::now();
+  const seconds left = seconds(when.time_since_epoch()) - seconds(start.time_since_epoch());
+  if (left >= seconds(duration::max()) / 2) return duration::max();
+  if (left <= seconds(duration::min()) / 2) return duration::min();
+  return std::chrono::ceil<duration>(when - start);
+}
+
+/// The deadline that stands for a point in time on any clock. If that clock is not ours it may be set back meanwhile: whoever
+/// waits asks `time_left` afterwards.
+template <class Clock, class Duration>
+[[nodiscard]] time_point deadline_on(const std::chrono::time_point<Clock, Duration>& when) {
+  if constexpr (std::is_same_v<Clock, clock>) {
+    return deadline_at(when);
+  } else {
+    return deadline_after(time_left(when));
+  }
 }
 
 }  // namespace weft::detail

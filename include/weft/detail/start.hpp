@@ -54,12 +54,15 @@ struct start_block_of : start_block {
 
   template <class... A>
   explicit start_block_of(A&&... a) : call(std::forward<A>(a)...) {
-    run = [](start_block& b) { static_cast<start_block_of&>(b).run_call(); };
-    discard = [](start_block& b) { static_cast<start_block_of&>(b).destroy(); };
+    run = &start_block_of::run_thread;
+    discard = &start_block_of::discard_unused;
     bytes = sizeof(start_block_of);
   }
 
  private:
+  // The names of these two are what backtraces show below a thread's function.
+  static void run_thread(start_block& b) { static_cast<start_block_of&>(b).run_call(); }
+  static void discard_unused(start_block& b) { static_cast<start_block_of&>(b).destroy(); }
   void destroy() noexcept {
     std::destroy_at(this);
     free_start(this, sizeof(start_block_of));
