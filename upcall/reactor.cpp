@@ -47,7 +47,7 @@ reactor::~reactor() {
 
 // The entry that `op` started with; null if it has none, or its number was closed since.
 descriptor_entry* reactor::entry_of(const operation& op) noexcept {
-  if (op.code == opcode::open || op.code == opcode::sync || op.code == opcode::close) return nullptr;
+  if (op.code == opcode::open || op.code == opcode::close) return nullptr;
   descriptor_entry* const entry = table_.find(op.fd);
   return entry != nullptr && entry->generation == generation_of(op) ? entry : nullptr;
 }

@@ -129,8 +129,12 @@ bool reactor::begin_open(operation& op) {
 }
 
 bool reactor::begin_sync(operation& op) {
+  descriptor_entry* entry = nullptr;
+  if (const int r = table_.prepare(op.fd, op.owned, entry); r < 0) return at_once(op, r);
+  set_generation(op, entry->generation);
   op.stage |= mark::file;
-  collect(op, nullptr);
+  op.offset = 0;  // it does not use the file position, so it needs no turn
+  collect(op, entry);
   return false;
 }
 
