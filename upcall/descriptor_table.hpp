@@ -45,7 +45,7 @@ struct descriptor_entry {
   operation_list watching;
   std::uint16_t flags = 0;
   std::uint16_t generation = 0;  ///< counts the closes of this number
-  std::uint32_t collected = 0;   ///< operations in the batch
+  std::uint32_t held = 0;        ///< operations that have only its number yet: in the batch, or with workers
 
   [[nodiscard]] bool is(std::uint16_t bits) const noexcept { return (flags & bits) != 0; }
   void set(std::uint16_t bits) noexcept { flags = static_cast<std::uint16_t>(flags | bits); }

@@ -197,42 +197,6 @@ bool reactor::park(operation& op, descriptor_entry& entry, direction d, line whe
   return false;
 }
 
-// Ends whatever waits for `fd`. @returns whether anything did.
-bool reactor::fail_all(int fd, std::int32_t error) {
-  const std::size_t before = finished_count_;
-  for (operation* op = retrying_.front(); op != nullptr;) {
-    operation* const next = retrying_.after(*op);
-    if (op->code == opcode::connect && op->fd == fd) give_up(*op, error);
-    op = next;
-  }
-  descriptor_entry* const entry = table_.find(fd);
-  if (entry == nullptr) return finished_count_ != before;
-  for (operation_list* const list : {&entry->reading, &entry->writing, &entry->watching}) {
-    while (operation* const op = list->pop_front()) finish(*op, error);
-  }
-  for (operation* op = batch_.front(); op != nullptr && entry->collected != 0;) {
-    operation* const next = batch_.after(*op);
-    if (op->fd == fd && entry_of(*op) == entry) {
-      uncollect(*op);
-      finish(*op, error);
-    }
-    op = next;
-  }
-  return finished_count_ != before;
-}
-
-// close(2) is called at once. For pipes and sockets it does not wait; for files there is no way to have it done elsewhere
-// that does not come back to this kernel thread, which drops the last reference on its return to user mode.
-bool reactor::begin_close(operation& op) {
-  const bool woken = fail_all(op.fd, -EBADF);
-  if (descriptor_entry* const entry = table_.find(op.fd); entry != nullptr) table_.forget(op.fd, *entry);
-  const int r = ::close(op.fd);
-  op.result = r == 0 || errno == EINTR ? 0 : -errno;  // after EINTR the number is gone all the same
-  if (!woken) return true;
-  finish(op, op.result);  // behind those it woke
-  return false;
-}
-
 void reactor::cancel(operation& op) {
   descriptor_entry* const entry = entry_of(op);
   switch (place_of(op)) {
@@ -258,8 +222,9 @@ void reactor::cancel(operation& op) {
       return;
     case place::in_worker:
       if (!workers_->drop(op)) return;
-      if (entry != nullptr) give_turn_back(op, *entry);
+      left_worker(op);
       break;
+    case place::closing:  // it must not be left undone
     case place::nowhere:
     case place::finished:
       return;

@@ -12,6 +12,10 @@
 //   bad_file_descriptor (also: somebody closed it meanwhile) and operation_not_permitted (not on a weft thread; always
 //   thrown). EINTR never reaches the caller. A thread asked to end gets `weft::cancelled` thrown out of either form.
 // - When a call returns or throws, the kernel has let go of its buffers.
+// - `close` ends the calls that wait on the descriptor, with bad_file_descriptor. A call on a file which the kernel has begun
+//   goes on and returns what it did to that file: for one in flight in the ring `close` does not wait, for one that a worker
+//   kernel thread makes (`upcall::transfer`) it does. None ever reaches the file that the number names next. This holds for
+//   closing through weft: a number that `::close` takes away during a call on it is as dangerous as between kernel threads.
 // - Short transfers are normal, end of file is 0. Beyond 2 GiB less a page, a transfer is cut there, as Linux does.
 // - Descriptors made here are close-on-exec, and non-blocking where that means anything.
 // - No call on a socket raises SIGPIPE, except `write` and `writev`; those, and writes to a pipe that nobody reads, raise it

@@ -75,7 +75,7 @@ enum class opcode : std::uint8_t {
   accept,   ///< accept4(2); `address`, `address_length` may be null; `flags` as there; the result is the descriptor
   connect,  ///< connect(2) to `address` of `length` bytes
   poll,     ///< poll(2) of one descriptor for `flags` (POLLIN, POLLOUT, …); the result is the events that are true
-  open,     ///< openat(2) with descriptor `fd` as directory, path `address`, `flags`, `mode`
+  open,     ///< openat(2) with descriptor `fd` as directory (it must stay open), path `address`, `flags`, `mode`
   close,    ///< close(2); whoever waits on the descriptor is woken with bad_file_descriptor first
   sync,     ///< fsync(2), or fdatasync(2) when `flags` is not zero
 };
@@ -101,6 +101,7 @@ struct operation {
   operation* next = nullptr;                ///< links and state of the source that holds it
   operation* previous = nullptr;
   std::uint32_t stage = 0;
+  bool begun = false;
 };
 
 /// Receives upcalls: the scheduler. All of it runs on the activation's own stack and never blocks, but for `serve` and `take`.
