@@ -106,7 +106,8 @@ class descriptor_table {
   /// The number is about to be closed: nothing known of it holds any longer. Its lists must be empty.
   void forget(int fd, descriptor_entry& entry) noexcept;
 
-  /// `fd` was just made by the kernel: what is known of its number is of an earlier open file. Negative: nothing.
+  /// `fd` was just made by the kernel, or has a new owner: what is known of its number may be of an earlier open file.
+  /// Negative: nothing.
   void renew(int fd) noexcept {
     if (descriptor_entry* const entry = fd < 0 ? nullptr : find(fd); entry != nullptr) {
       entry->clear(descriptor_entry::known | descriptor_entry::trusted);

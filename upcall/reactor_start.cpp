@@ -45,6 +45,10 @@ std::int32_t poll_now(const operation& op) noexcept {
 bool reactor::start(operation& op) {
   op.stage = 0;
   op.result = 0;
+  if (op.fresh != nullptr) [[unlikely]] {
+    table_.renew(op.fd);
+    *op.fresh = false;
+  }
   const bool complete = begin(op);
   if (!complete) ++pending_;
   return complete;

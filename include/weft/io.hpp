@@ -134,10 +134,11 @@ class descriptor {
  public:
   descriptor() noexcept = default;
   /// Takes ownership of `fd`; negative: of nothing.
-  explicit descriptor(int fd) noexcept : fd_(fd) {}
-  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  explicit descriptor(int fd) noexcept : fd_(fd), fresh_(true) {}
+  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)), fresh_(other.fresh_) {}
   descriptor& operator=(descriptor&& other) noexcept;
-  /// Closes and ignores errors: call `close` where they matter. Works on any kernel thread, also for a thread asked to end.
+  /// Closes and ignores errors: call `close` where they matter. Works on any kernel thread, also for a thread asked to end;
+  /// only on its scheduler's does it end the calls of threads that still use it.
   ~descriptor();
 
   [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
@@ -153,20 +154,24 @@ class descriptor {
   [[nodiscard]] int release();
 
  private:
+  friend class handle;
   int fd_ = -1;
+  mutable bool fresh_ = false;  // no call used it yet: what a reactor knows of the number is of an earlier open file
 };
 
 /// What a call works on: a descriptor's number, or its owner. Made by itself from both.
 class handle {
  public:
   constexpr handle(int fd) noexcept : fd_(fd) {}                                       // NOLINT: implicit on purpose
-  handle(const descriptor& owner) noexcept : fd_(owner.get()), owned_(true) {}         // NOLINT: implicit on purpose
+  handle(const descriptor& owner) noexcept : fd_(owner.get()), owner_(&owner) {}       // NOLINT: implicit on purpose
   [[nodiscard]] constexpr int fd() const noexcept { return fd_; }
-  [[nodiscard]] constexpr bool owned() const noexcept { return owned_; }
+  [[nodiscard]] constexpr bool owned() const noexcept { return owner_ != nullptr; }
+  /// The mark of an owner that no call used yet, to be cleared by the one that does (`operation::fresh`); otherwise null.
+  [[nodiscard]] bool* fresh() const noexcept { return owner_ != nullptr && owner_->fresh_ ? &owner_->fresh_ : nullptr; }
 
  private:
   int fd_;
-  bool owned_ = false;
+  const descriptor* owner_ = nullptr;
 };
 
 /// What only weft's own calls report. Comparable with `std::error_code`.

@@ -94,6 +94,7 @@ struct operation {
   int flags = 0;
   unsigned mode = 0;
   unsigned* address_length = nullptr;
+  bool* fresh = nullptr;  ///< not null: what was known of the number is of an earlier open file; `source::start` clears the mark
 
   std::int32_t result = 0;  ///< filled by the source: ≥ 0, or a negative errno
 
