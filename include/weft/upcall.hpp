@@ -31,6 +31,11 @@ inline constexpr time_point never = time_point::max();
 namespace upcall {
 
 /// What the kernel tells the scheduler (Table II of the paper).
+///
+/// `blocked` and `unblocked` pair up: whoever waits for the kernel (an operation, a sleep, a region that blocks) is blocked once
+/// and unblocked once, with the same cause. An operation that its deadline or a cancellation ends is unblocked with its own
+/// cause and -ECANCELED. Beside the pairs only `unblocked post` comes: a thread that another kernel thread sent. Waiting for
+/// another thread (mutex, channel, join, …) is the scheduler's own affair and no upcall, also when its deadline ends it.
 enum class kind : std::uint8_t {
   processor_added,  ///< an activation received the processor
   preempted,        ///< a running thread lost it; it is ready again
@@ -60,7 +65,7 @@ struct event {
   std::uint32_t thread = 0;                    ///< number of the thread concerned (`thread::id`); 0: none
   std::int32_t result = 0;                     ///< of a finished operation: bytes, a descriptor, or a negative errno; of a
                                                ///< region that blocked: the number of its system call, -1 if unknown
-  time_point when{};                           ///< when the batch was taken; zero when nobody observes upcalls
+  time_point when{};                           ///< when the scheduler took note of it; zero when nobody observes upcalls
   detail::thread_record* record = nullptr;     ///< the scheduler's record of `thread`
 };
 
@@ -270,7 +275,8 @@ class subscription {
   std::shared_ptr<void> state_;
 };
 
-/// Calls `observer` with every batch of upcalls of the calling thread's scheduler, in order, until the subscription ends.
+/// Calls `observer` with every batch of upcalls of the calling thread's scheduler from now on, in order, until the subscription
+/// ends.
 /// The observer runs on the activation's stack between threads: it must not block or throw (an exception terminates).
 /// While nobody observes, upcalls carry no time and cost one predicted branch more than nothing.
 /// @throws std::system_error(operation_not_permitted) off a weft thread.
