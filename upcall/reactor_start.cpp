@@ -25,6 +25,11 @@ bool at_once(operation& op, std::int32_t result) noexcept {
 // Whether the descriptor is still what its entry says: nobody closes that of an owner behind our back.
 bool sure_of(const operation& op, const descriptor_entry& entry) noexcept { return op.owned && entry.is(flag::trusted); }
 
+// The caller asked not to wait for data or room (an operation with other flags than those of recv(2) and send(2) has none).
+bool must_not_wait(const operation& op) noexcept {
+  return (op.code == opcode::receive || op.code == opcode::send) && (op.flags & MSG_DONTWAIT) != 0;
+}
+
 bool wants_writing(const operation& op) noexcept {
   return op.code == opcode::poll ? (op.flags & (POLLOUT | POLLWRNORM)) != 0 : direction_of(op.code) == direction::write;
 }
@@ -93,6 +98,7 @@ bool reactor::begin_transfer(operation& op) {
     entry->settle(op, r);
     if (r != -EAGAIN) return at_once(op, r);
   }
+  if (must_not_wait(op)) [[unlikely]] return at_once(op, call_without_waiting(op, *entry));  // ahead of the line, as in the kernel
   return park(op, *entry, d, line::last);
 }
 
@@ -181,6 +187,7 @@ bool reactor::begin_connect(operation& op) {
 
 // Waits on the descriptor. The registration is made sure of where it could be another file's (see descriptor_table.hpp).
 bool reactor::park(operation& op, descriptor_entry& entry, direction d, line where) {
+  if (must_not_wait(op)) [[unlikely]] return at_once(op, -EAGAIN);
   const bool lacks_writing = d == direction::write && !entry.is(flag::watches_writing);
   if (lacks_writing || !(sure_of(op, entry) || has(op, mark::checked))) {
     const int r = table_.recheck(op.fd, entry, d == direction::write);
