@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "upcall/descriptor_table.hpp"
+#include "upcall/opening.hpp"
 #include "upcall/operation_list.hpp"
 #include "upcall/ring.hpp"
 #include "upcall/workers.hpp"
@@ -108,6 +109,7 @@ class reactor final : public source {
   // ---- what no edge tells of (reactor_retry.cpp) ----
   void try_later(operation& op);
   void retry();
+  void nobody_retries();
   void give_up(operation& op, std::int32_t error);
   void opened(operation& op, std::int32_t result);
 
@@ -140,7 +142,8 @@ class reactor final : public source {
   std::size_t pending_ = 0;
   time_point last_look_{};
   time_point next_retry_ = never;
-  duration retry_interval_{};
+  time_point waits_since_{};  // when the latest of them came, or last something came of it
+  scratch_pipe scratch_;
   transfer how_;
   bool ring_news_ = false;  // the ring said that the epoll set has news
   std::size_t asked_count_ = 0;

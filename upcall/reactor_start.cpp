@@ -125,11 +125,12 @@ bool reactor::begin_open(operation& op) {
   op.stage |= mark::file;
   if (batch_.empty() && !handler_->others_ready()) {
     const std::int32_t r = open_without_waiting(op);
-    if (lacks_other_end(op, r)) {
+    if (lacks_other_end(op, r, scratch_)) {
       op.result = r;
       try_later(op);
       return false;
     }
+    if (retrying_.empty()) scratch_.close();
     table_.renew(r);
     if (r != -EAGAIN) return at_once(op, r);
     op.stage |= mark::untimely;

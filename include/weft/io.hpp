@@ -194,7 +194,12 @@ class transfer_error : public std::system_error {
 };
 
 /// openat(2) at the working directory, with O_CLOEXEC. A FIFO parks the thread until its other end is opened, unless `flags`
-/// has O_NONBLOCK. @returns the descriptor; the caller closes it, best by handing it to a `descriptor` at once.
+/// has O_NONBLOCK. The kernel does not tell when that happens: it is looked for after a millisecond, then less and less often, at
+/// last four times a second. So a peer that comes late is noticed up to a quarter of a second later, and each thread that
+/// waits so costs some 10 µs of processor time a second.
+/// A file on which another process holds a lease (fcntl(2), F_SETLEASE) occupies a worker kernel thread until that gives it up
+/// or the kernel takes it (45 s): until then neither a deadline nor a cancellation ends the call.
+/// @returns the descriptor; the caller closes it, best by handing it to a `descriptor` at once.
 [[nodiscard]] int open(path_ref path, int flags, mode_t mode = 0666, time_point deadline = never);
 [[nodiscard]] int open(path_ref path, int flags, std::error_code& ec, time_point deadline = never);
 [[nodiscard]] int open(path_ref path, int flags, mode_t mode, std::error_code& ec, time_point deadline = never);
@@ -262,17 +267,20 @@ void listen(handle socket, int backlog, std::error_code& ec);
 void shutdown(handle socket, int how);
 void shutdown(handle socket, int how, std::error_code& ec);
 
-/// accept4(2). `address` and `length` as there, or null. @returns the new descriptor.
+/// accept4(2). `address` and `length` as there, or null. Sets O_NONBLOCK on a listener that has it not, for everybody who uses
+/// that open file: accept cannot be told in any other way not to wait. @returns the new descriptor.
 [[nodiscard]] int accept(handle listener, time_point deadline = never);
 [[nodiscard]] int accept(handle listener, std::error_code& ec, time_point deadline = never);
 [[nodiscard]] int accept(handle listener, sockaddr* address, socklen_t* length, time_point deadline = never);
 [[nodiscard]] int accept(handle listener, sockaddr* address, socklen_t* length, std::error_code& ec, time_point deadline = never);
 
-/// connect(2). After timed_out or `cancelled` the attempt may still be under way: close the socket.
+/// connect(2). After timed_out or `cancelled` the attempt may still be under way: close the socket. Sets O_NONBLOCK on a socket
+/// that has it not, as `accept` does. A Unix listener whose queue is full is tried again as a FIFO is by `open`.
 void connect(handle socket, const sockaddr* address, socklen_t length, time_point deadline = never);
 void connect(handle socket, const sockaddr* address, socklen_t length, std::error_code& ec, time_point deadline = never);
 
-/// send(2), recv(2) with their flags (MSG_PEEK, MSG_WAITALL, …). A datagram longer than `to` is cut, as there.
+/// send(2), recv(2) with their flags (MSG_PEEK, MSG_WAITALL, …). A datagram longer than `to` is cut, as there. With MSG_DONTWAIT
+/// they do not wait but fail with resource_unavailable_try_again, as there.
 std::size_t send(handle socket, const_buffer data, int flags = 0, time_point deadline = never);
 std::size_t send(handle socket, const_buffer data, int flags, std::error_code& ec, time_point deadline = never);
 std::size_t recv(handle socket, buffer to, int flags = 0, time_point deadline = never);
