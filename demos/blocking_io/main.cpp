@@ -53,6 +53,12 @@ std::string choose_trace_file() {
   return chosen;
 }
 
+// Devices and pipes may have taken the trace too, but there is nothing to open afterwards.
+bool is_written(const std::string& trace_file) {
+  std::error_code ec;
+  return std::filesystem::is_regular_file(trace_file, ec) && std::filesystem::file_size(trace_file, ec) > 0 && !ec;
+}
+
 template <class Way> auto do_and_print(const std::string& name, Way way, const command_line& asked, const job& work) {
   if (!asked.warm) drop_from_cache(work.files);
   auto made = way(work);
@@ -109,7 +115,7 @@ int run_all(const command_line& asked) {
   print_found(made, others, columns);
   print_meanwhile(made);
   print_upcalls(made.upcalls, columns);
-  print_timeline(made, std::filesystem::exists(trace_file) ? trace_file : "");  // weft has said why, if it is not there
+  print_timeline(made, is_written(made.trace_file) ? made.trace_file : "");  // weft has said why, if it is not
   complain_of(found, made);
   print_last_line(made);
   if (!std::cout) throw std::runtime_error("cannot write the report to standard output");

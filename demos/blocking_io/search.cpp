@@ -149,6 +149,7 @@ void look_back(std::size_t columns, search_report& report) {
   if (const weft::trace::ring* const events = weft::trace::current()) {
     report.timeline = weft::trace::draw(*events, timeline_rows, columns);
     report.events = events->written();
+    report.trace_file = events->file;
   }
 }
 

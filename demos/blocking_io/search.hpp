@@ -28,6 +28,7 @@ struct search_report : outcome {
   weft::upcall::tally upcalls;
   std::string timeline;      ///< empty when tracing is off
   std::uint64_t events = 0;  ///< in the trace
+  std::string trace_file;    ///< where weft writes it; empty when tracing is off
 };
 
 /// Searches every file in a thread of its own. Calls weft::run.
