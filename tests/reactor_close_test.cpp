@@ -73,6 +73,31 @@ class busy_workers {
 
 }  // namespace
 
+TEST_CASE("closing ends a collected fsync, which then says nothing of the number's next file") {
+  with_each_engine([](engine& e) {
+    const scratch where;
+    const int fd = where.make("file");
+    request sync(opcode::sync, fd);
+    CHECK_FALSE(e.start(sync));
+    CHECK(e.close(fd) == 0);
+    const int next = where.make("next");
+    CHECK(next == fd);
+    CHECK(e.finish(sync) == -EBADF);
+    CHECK(e.close(next) == 0);
+  });
+}
+
+TEST_CASE("closing ends more collected operations than 16 bits count") {
+  with_each_engine([](engine& e) {
+    const scratch where;
+    const int fd = where.make("file");
+    std::vector<std::unique_ptr<request>> all;
+    for (int i = 0; i < (1 << 16); ++i) e.start(*all.emplace_back(std::make_unique<request>(opcode::sync, fd)));
+    CHECK(e.close(fd) == 0);
+    for (const auto& each : all) CHECK(e.finish(each) == -EBADF);
+  });
+}
+
 TEST_CASE("what queues for a worker when its descriptor is closed never reaches the number's next file") {
   with_each_engine([](engine& e) {
     const scratch where;

@@ -242,31 +242,6 @@ TEST_CASE("cancelling file operations in flight completes each exactly once") {
   });
 }
 
-TEST_CASE("closing ends a collected fsync, which then says nothing of the number's next file") {
-  with_each_engine([](engine& e) {
-    directory where;
-    const int fd = open_file(e, where / "file", O_RDWR | O_CREAT);
-    request sync(opcode::sync, fd);
-    CHECK_FALSE(e.start(sync));
-    CHECK(e.close(fd) == 0);
-    const int next = ::open((where / "next").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    CHECK(next == fd);
-    CHECK(e.finish(sync) == -EBADF);
-    CHECK(e.close(next) == 0);
-  });
-}
-
-TEST_CASE("closing ends more collected operations than 16 bits count") {
-  with_each_engine([](engine& e) {
-    directory where;
-    const int fd = open_file(e, where / "file", O_RDWR | O_CREAT);
-    std::vector<std::unique_ptr<request>> all;
-    for (int i = 0; i < (1 << 16); ++i) e.start(*all.emplace_back(std::make_unique<request>(opcode::sync, fd)));
-    CHECK(e.close(fd) == 0);
-    for (const auto& each : all) CHECK(e.finish(each) == -EBADF);
-  });
-}
-
 TEST_CASE("what no edge tells of is looked for at first every millisecond, at last four times a second") {
   using namespace std::chrono_literals;
   using weft::upcall::engine::look_again_after;

@@ -98,7 +98,8 @@ bool reactor::begin_transfer(operation& op) {
     entry->settle(op, r);
     if (r != -EAGAIN) return at_once(op, r);
   }
-  if (must_not_wait(op)) [[unlikely]] return at_once(op, call_without_waiting(op, *entry));  // ahead of the line, as in the kernel
+  if (must_not_wait(op)) [[unlikely]]
+    return at_once(op, call_without_waiting(op, *entry));  // ahead of the line, as in the kernel
   return park(op, *entry, d, line::last);
 }
 
@@ -188,7 +189,8 @@ bool reactor::begin_connect(operation& op) {
 
 // Waits on the descriptor. The registration is made sure of where it could be another file's (see descriptor_table.hpp).
 bool reactor::park(operation& op, descriptor_entry& entry, direction d, line where) {
-  if (must_not_wait(op)) [[unlikely]] return at_once(op, -EAGAIN);
+  if (must_not_wait(op)) [[unlikely]]
+    return at_once(op, -EAGAIN);
   const bool lacks_writing = d == direction::write && !entry.is(flag::watches_writing);
   if (lacks_writing || !(sure_of(op, entry) || has(op, mark::checked))) {
     const int r = table_.recheck(op.fd, entry, d == direction::write);

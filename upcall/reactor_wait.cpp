@@ -157,7 +157,8 @@ void reactor::take_worker_results() {
     const int fd = op->fd;
     left_worker(*op);
     file_done(*op, op->result);
-    if (!closing_.empty()) [[unlikely]] resume_close(fd);
+    if (!closing_.empty()) [[unlikely]]
+      resume_close(fd);
   }
 }
 

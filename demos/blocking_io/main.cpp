@@ -114,7 +114,7 @@ int run_all(const command_line& asked) {
   const auto by_weft = [columns](const job& j) { return search(j, columns); };
   const search_report made = do_and_print("weft, a thread per file", by_weft, asked, work);
   print_ways_foot(asked, work, made);
-  ::unsetenv("WEFT_TRACE");  // the trace is written; what follows is not part of it
+  ::unsetenv("WEFT_TRACE");                 // the trace is written; what follows is not part of it
   if (!made.ended_by.empty()) others = {};  // they, or we, did not do all of it: there is nothing to compare
   if (!asked.weft_only && made.ended_by.empty()) others.grep = ask_grep(work);
 
