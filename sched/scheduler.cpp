@@ -292,7 +292,7 @@ void scheduler::note(const upcall::event& e) noexcept {
 }
 
 void scheduler::observe(const std::shared_ptr<observer>& who) {
-  observers_.push_back(who);
+  observers_.push_back({who, noted_.size()});
   observed_ = true;
 }
 
@@ -303,9 +303,11 @@ void scheduler::deliver() noexcept {
   std::vector<upcall::event> batch;
   batch.swap(noted_);
   for (std::size_t i = 0; i < observers_.size(); ++i) {
-    if (const std::shared_ptr<observer> who = observers_[i].lock()) (*who)(batch);
+    const std::size_t from = std::exchange(observers_[i].from, 0);
+    const std::shared_ptr<observer> who = observers_[i].who.lock();
+    if (who != nullptr && from < batch.size()) (*who)(std::span(batch).subspan(from));
   }
-  std::erase_if(observers_, [](const auto& who) { return who.expired(); });
+  std::erase_if(observers_, [](const listener& l) { return l.who.expired(); });
   observed_ = !observers_.empty();
   if (!observed_) noted_.clear();
 }

@@ -246,7 +246,11 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   std::shared_ptr<inbox> inbox_;
   upcall::tally tally_;
   std::vector<upcall::event> noted_;  // for observers, until the next delivery
-  std::vector<std::weak_ptr<observer>> observers_;
+  struct listener {
+    std::weak_ptr<observer> who;
+    std::size_t from = 0;  // in the batch of the next delivery: what was noted before is not for it
+  };
+  std::vector<listener> observers_;
 
   // Activations. `processor_` is anybody's, `returned_` that of threads that come back, `to_carry_` under its lock.
   detail::processor processor_{1};

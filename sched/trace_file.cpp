@@ -1,11 +1,18 @@
 #include "sched/trace_file.hpp"
 
-#include <atomic>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <mutex>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
 #include "sched/report.hpp"
 
@@ -26,20 +33,67 @@ std::size_t wanted_events() {
   return default_events;
 }
 
+std::string with_process_number(std::string path) {
+  const std::string number = std::to_string(::getpid());
+  for (std::size_t at = 0; (at = path.find("%p", at)) != std::string::npos; at += number.size()) path.replace(at, 2, number);
+  return path;
+}
+
+// What is there stays until the trace is written. @returns -1 for a FIFO that nobody reads yet.
+int open_to_write(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+  if (fd >= 0 || errno == ENXIO) return fd;
+  throw std::system_error(errno, std::generic_category(), "weft: the trace cannot be written to \"" + path + "\"");
+}
+
+// Where this process writes what WEFT_TRACE asks for. Its children inherit that: a child that lives beside us must not
+// overwrite our trace, nor we that of our parent. So whoever opens a file first locks it for as long as it lives.
+struct claim {
+  pid_t process;
+  std::string wanted;
+  std::string path;
+  unsigned schedulers;
+};
+
+claim claim_file(const std::string& wanted) {
+  claim made{::getpid(), wanted, with_process_number(wanted), 0};
+  const int fd = open_to_write(made.path);
+  if (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return made;
+  ::close(fd);
+  made.path += "." + std::to_string(made.process);
+  static_cast<void>(::flock(open_to_write(made.path), LOCK_EX | LOCK_NB));
+  return made;  // the descriptors stay open until the process ends, and with them the locks
+}
+
 // "out.json" for the first scheduler of the process, "out.json.2" for the second, …
-std::string own_path(const char* path) {
-  static std::atomic<unsigned> count{0};
-  const unsigned mine = count.fetch_add(1, std::memory_order_relaxed) + 1;
-  return mine == 1 ? path : std::string(path) + "." + std::to_string(mine);
+std::string own_path(const std::string& wanted) {
+  static std::mutex guard;
+  static std::vector<claim>* const claims = new std::vector<claim>;  // never destroyed: kernel threads may outlive main
+  const std::lock_guard lock(guard);
+  for (claim& c : *claims) {
+    if (c.process != ::getpid() || c.wanted != wanted) continue;  // a forked child's parent goes on
+    const std::string path = c.path + "." + std::to_string(++c.schedulers);
+    ::close(open_to_write(path));
+    return path;
+  }
+  claims->push_back(claim_file(wanted));
+  claims->back().schedulers = 1;
+  return claims->back().path;
 }
 
 }  // namespace
 
 trace_file::trace_file(detail::scheduler_face& traced) : traced_(traced) {
-  const char* const path = std::getenv("WEFT_TRACE");
-  if (path == nullptr || *path == '\0') return;
-  path_ = own_path(path);
+  const char* const wanted = std::getenv("WEFT_TRACE");
+  if (wanted == nullptr || *wanted == '\0') return;
+  try {
+    path_ = own_path(wanted);
+  } catch (const std::system_error& error) {
+    print_report(std::string(error.what()) + "\n");
+    return;
+  }
   ring_ = std::make_unique<trace::ring>(wanted_events());
+  ring_->file = path_;
   traced_.trace = ring_.get();
 }
 

@@ -10,8 +10,10 @@
 namespace weft::sched {
 
 /// Gives the scheduler an event ring if the environment's WEFT_TRACE names a file, and writes the file at the end of its life.
-/// The ring keeps the last WEFT_TRACE_EVENTS events (default 1,048,576, 32 bytes each). A second scheduler of the same process
-/// writes to `file.2`, and so on. A file that cannot be written is said so on standard error and harms nothing else.
+/// The ring keeps the last WEFT_TRACE_EVENTS events (default 1,048,576, 32 bytes each). "%p" in the name stands for the process
+/// number; a second scheduler of the same process writes to `file.2`, and so on; a process that finds the file in use by another
+/// that still runs writes to `file.PID`. A file that cannot be written is said so on standard error, if possible at the
+/// beginning, and harms nothing else.
 class trace_file {
  public:
   explicit trace_file(detail::scheduler_face& traced);

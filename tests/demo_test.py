@@ -134,6 +134,38 @@ class BlockingIo(unittest.TestCase):
         files, lines = grep("weft", *paths)
         self.assertIn(f"files={files} matching_lines={lines} ", last)
 
+    def test_ctrl_c_in_mid_run_loses_nothing(self):
+        paths = [self.root] * 40
+        for number, options in ((signal.SIGINT, ["--weft-only"]), (signal.SIGTERM, ["--weft-only"]), (signal.SIGINT, [])):
+            with self.subTest(signal=number, options=options), \
+                 subprocess.Popen([os.path.join(DEMOS, "blocking_io"), *options, "weft", *paths], env=self.environment,
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+                while "three ways" not in demo.stdout.readline():
+                    self.assertIsNone(demo.poll())
+                demo.send_signal(number)
+                out, err = demo.communicate(timeout=PATIENCE)
+                match = LAST_LINE.fullmatch(out.splitlines()[-1])
+                self.assertIsNotNone(match, out + err)
+                files, _, blocked, unblocked, _ = (int(n) for n in match.groups())
+                self.assertEqual(demo.returncode, 2, err)
+                self.assertIn(f"{number.name} ended it early: {files:,} of ", err)
+                self.assertIn(f"{files:,} counts in, {files:,} back", out)
+                self.assertEqual(blocked, unblocked)
+                self.assertIn(self.trace, out)
+                with open(self.trace, encoding="utf-8") as stream:
+                    json.load(stream)
+
+    def test_a_trace_that_cannot_be_written_is_not_announced(self):
+        for place, why in ((self.root, "Is a directory"), ("/dev/full", "No space left on device")):
+            result, _ = self.search("--weft-only", "weft", self.root, WEFT_TRACE=place)
+            self.assertNotIn("Trace of", result.stdout)
+            self.assertIn(f'the trace cannot be written to "{place}": {why}', result.stderr)
+
+    def test_a_bad_transfer_engine_is_told_before_anything_is_done(self):
+        result = run("blocking_io", "weft", self.root, env={**self.environment, "WEFT_TRANSFER": "fast"})
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn("WEFT_TRANSFER is 'fast'", result.stderr)
+
     def test_the_trace_is_json_that_names_the_threads(self):
         self.search("--weft-only", "weft", self.root)
         with open(self.trace, encoding="utf-8") as stream:
@@ -164,14 +196,22 @@ class BlockingIo(unittest.TestCase):
         result, (files, lines, *_) = self.search("weft", empty)
         self.assertEqual((files, lines, result.returncode), (0, 0, 1), result.stderr)
 
-    def test_few_descriptors_suffice(self):
-        import resource  # here, because only this test bends the limits of its child
+    def run_with_descriptors(self, count):
+        import resource  # here, because only these tests bend the limits of their children
+        return run("blocking_io", "weft", self.root, env=self.environment,
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count)))
 
-        def few():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
-        result = run("blocking_io", "weft", self.root, env=self.environment, preexec_fn=few)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn(f"files={grep('weft', self.root)[0]} ", result.stdout.splitlines()[-1])
+    def test_few_descriptors_suffice(self):
+        for count in (65, 80):
+            result = self.run_with_descriptors(count)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn(f"files={grep('weft', self.root)[0]} ", result.stdout.splitlines()[-1])
+
+    def test_too_few_descriptors_are_a_sentence_and_status_2(self):
+        for count in (12, 64):
+            result = self.run_with_descriptors(count)
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(f"only {count} files may be open at once, and the demo needs 65 at least", result.stderr)
 
     def test_limit_searches_so_many_files(self):
         result, (files, *_) = self.search("--limit", "10", "--at-once", "3", "--warm", "weft", self.root)

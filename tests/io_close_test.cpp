@@ -244,3 +244,34 @@ TEST_CASE("off a weft thread a call that could wait is refused, and a descriptor
   }
   CHECK(::fcntl(number, F_GETFD) == -1);
 }
+
+TEST_CASE("an owner's first call does not trust what is known of a number that was closed on another kernel thread") {
+  weft::run([] {
+    for (const bool cancelled_first : {false, true}) {
+      CAPTURE(cancelled_first);
+      char line[4];
+      std::error_code ec;
+      int number = -1;
+      {
+        pipe_of_two old;
+        number = old.reader.get();
+        io::read(old.reader, line, ec, weft::clock::now());  // registers it
+        std::thread([gone = std::move(old.reader)] {}).join();
+      }
+      pipe_of_two next;
+      CHECK(next.reader.get() == number);
+      if (cancelled_first) {  // a call that was never made finds nothing out
+        weft::thread ending([&] {
+          weft::this_thread::yield();
+          CHECK_THROWS_AS(io::read(next.reader, line, ec), weft::cancelled);
+        });
+        let_others_wait();
+        ending.request_cancel();
+        ending.join();
+      }
+      io::descriptor moved = std::move(next.reader);
+      weft::jthread writer([&] { io::write(next.writer, "x"); });
+      CHECK(io::read(moved, line, ec, weft::clock::now() + 10s) == 1);
+    }
+  });
+}

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "tests/engine_fixture.hpp"
+#include "upcall/opening.hpp"
 
 using weft::upcall::opcode;
 
@@ -239,4 +240,38 @@ TEST_CASE("cancelling file operations in flight completes each exactly once") {
     }
     CHECK(e.close(fd) == 0);
   });
+}
+
+TEST_CASE("what no edge tells of is looked for at first every millisecond, at last four times a second") {
+  using namespace std::chrono_literals;
+  using weft::upcall::engine::look_again_after;
+  CHECK(look_again_after({}) == 1ms);
+  CHECK(look_again_after(8ms) == 1ms);
+  CHECK(look_again_after(80ms) == 10ms);
+  CHECK(look_again_after(1h) == 250ms);
+}
+
+TEST_CASE("a FIFO is asked for its writer without taking anything, and the pipe for it is given back") {
+  directory where;
+  const std::string path = where / "fifo";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  const int reader = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  const int lowest = ::dup(reader);
+  ::close(lowest);
+  {
+    weft::upcall::engine::scratch_pipe scratch;
+    for (int i = 0; i < 100; ++i) CHECK_FALSE(scratch.has_writer(reader));  // more often than a pipe has room
+    const int writer = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    for (int i = 0; i < 100; ++i) CHECK(scratch.has_writer(reader));
+    put(writer, "data");
+    CHECK(scratch.has_writer(reader));
+    char text[8];
+    CHECK(::read(reader, text, sizeof(text)) == 4);
+    ::close(writer);
+    CHECK(scratch.has_writer(reader));  // it had one
+  }
+  const int again = ::dup(reader);
+  CHECK(again == lowest);
+  ::close(again);
+  ::close(reader);
 }

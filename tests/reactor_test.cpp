@@ -183,3 +183,35 @@ TEST_CASE("a reset connection is an error for reader and writer") {
     CHECK(e.carry_out(made(opcode::send, s[0], "x")) == -EPIPE);
   });
 }
+
+TEST_CASE("what is told not to wait does not, also behind others who do") {
+  with_each_engine([](engine& e) {
+    for (const bool owned : {true, false}) {
+      CAPTURE(owned);
+      socket_pair s;
+      const auto receive = [&] {
+        auto r = made(opcode::receive, s[0], 10, owned);
+        r->flags = MSG_DONTWAIT;
+        return r;
+      };
+      for (int i = 0; i < 2; ++i) CHECK(e.carry_out(receive()) == -EAGAIN);
+      const auto waiting = made(opcode::receive, s[0], 1, owned);
+      CHECK_FALSE(e.start(waiting));
+      e.poll();
+      CHECK(e.carry_out(receive()) == -EAGAIN);
+      put(s[1], "ab");
+      CHECK(e.finish(waiting) == 1);
+      CHECK(e.carry_out(receive()) == 1);
+      CHECK(e.carry_out(receive()) == -EAGAIN);
+
+      std::int32_t sent = 0;
+      for (std::int32_t r = 0; r >= 0; sent = r) {
+        const auto send = made(opcode::send, s[0], std::string(100'000, 'x'), owned);
+        send->flags = MSG_DONTWAIT;
+        r = e.carry_out(send);
+      }
+      CHECK(sent == -EAGAIN);
+      for (std::size_t i : {0U, 1U}) CHECK(e.close(s.take(i)) == 0);
+    }
+  });
+}

@@ -1,6 +1,7 @@
 // The scheduler on a simulated kernel: order, upcalls, time, ends.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -444,6 +445,31 @@ TEST_CASE("observers see every upcall in order, until their subscription ends") 
   sim.run();
   using weft::upcall::kind;
   CHECK(seen == std::vector{kind::blocked, kind::unblocked});
+}
+
+TEST_CASE("an observer sees nothing of what happened before it subscribed") {
+  std::vector<weft::upcall::kind> first_saw, second_saw;
+  const auto watch = [](std::vector<weft::upcall::kind>& seen) {
+    return weft::upcall::subscribe([&seen](std::span<const weft::upcall::event> batch) {
+      CHECK_FALSE(batch.empty());
+      for (const auto& e : batch) seen.push_back(e.what);
+    });
+  };
+  simulation sim;
+  sim.spawn("first", [&] {
+    const weft::upcall::subscription watching = watch(first_saw);
+    sim.block_on("disk");
+    weft::this_thread::yield();
+  });
+  sim.spawn("second", [&] {  // runs when the blocked upcall of the first is noted and not delivered
+    const weft::upcall::subscription watching = watch(second_saw);
+    sim.block_on("net");
+    weft::this_thread::yield();
+  });
+  sim.run();
+  using weft::upcall::kind;
+  CHECK(std::ranges::count(first_saw, kind::blocked) == 2);
+  CHECK(std::ranges::count(second_saw, kind::blocked) == 1);
 }
 
 TEST_CASE("weft calls outside weft say where they belong") {

@@ -26,7 +26,8 @@ result open_path(path_ref path, int flags, mode_t mode, time_point deadline) {
   return fd;
 }
 
-// Off a weft thread (say a socket in a static object) nobody can wait on the descriptor, and nothing but close(2) is needed.
+// Off a weft thread (say a socket in a static object) there is no scheduler whose reactor could be told. What that knows of the
+// number is then of a file that is gone: the number's next owner is `fresh` and says so.
 // EINTR is no error here: on Linux the descriptor is gone, and closing it again could close somebody else's.
 result close_now(int fd, bool owned) {
   if (fd < 0) return -EBADF;
@@ -79,6 +80,7 @@ std::array<int, 2> pipe(std::error_code& ec) {
 
 descriptor& descriptor::operator=(descriptor&& other) noexcept {
   descriptor old(std::exchange(fd_, std::exchange(other.fd_, -1)));
+  fresh_ = other.fresh_;
   return *this;
 }
 

@@ -45,7 +45,7 @@ struct descriptor_entry {
   operation_list watching;
   std::uint16_t flags = 0;
   std::uint16_t generation = 0;  ///< counts the closes of this number
-  std::uint16_t collected = 0;   ///< operations in the batch
+  std::uint32_t held = 0;        ///< operations that have only its number yet: in the batch, or with workers
 
   [[nodiscard]] bool is(std::uint16_t bits) const noexcept { return (flags & bits) != 0; }
   void set(std::uint16_t bits) noexcept { flags = static_cast<std::uint16_t>(flags | bits); }
@@ -106,7 +106,8 @@ class descriptor_table {
   /// The number is about to be closed: nothing known of it holds any longer. Its lists must be empty.
   void forget(int fd, descriptor_entry& entry) noexcept;
 
-  /// `fd` was just made by the kernel: what is known of its number is of an earlier open file. Negative: nothing.
+  /// `fd` was just made by the kernel, or has a new owner: what is known of its number may be of an earlier open file.
+  /// Negative: nothing.
   void renew(int fd) noexcept {
     if (descriptor_entry* const entry = fd < 0 ? nullptr : find(fd); entry != nullptr) {
       entry->clear(descriptor_entry::known | descriptor_entry::trusted);

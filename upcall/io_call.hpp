@@ -20,6 +20,7 @@ using result = std::int32_t;
   upcall::operation made;
   made.code = code;
   made.owned = on.owned();
+  made.fresh = on.fresh();
   made.fd = on.fd();
   return made;
 }
@@ -32,6 +33,7 @@ inline result carry_out(upcall::operation& asked, time_point deadline) {
     const result r = weft::detail::perform(asked, deadline);
     if (r != -EINTR) [[likely]] return r;
     asked.next = asked.previous = nullptr;
+    asked.fresh = nullptr;
     asked.stage = 0;
   }
 }

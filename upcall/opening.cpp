@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 namespace weft::upcall::engine {
 
@@ -32,20 +33,25 @@ std::int32_t open_with(const operation& op, int more) noexcept {
   }
 }
 
-// Whether a writer has this FIFO open, or had since `reader` was opened. Data and hang-up tell; without either, tee(2) does:
-// it takes nothing out, and says "try again" only while there is a writer.
-bool has_writer(int reader) noexcept {
+}  // namespace
+
+// Data and hang-up tell; without either, tee(2) does: it takes nothing out, and says "try again" only while there is a writer.
+bool scratch_pipe::has_writer(int reader) noexcept {
   pollfd asked{reader, POLLIN, 0};
   if (::poll(&asked, 1, 0) > 0) return true;
-  int scratch[2];
-  if (::pipe2(scratch, O_CLOEXEC | O_NONBLOCK) != 0) return true;  // out of descriptors: better an early end than none
-  const bool none = ::tee(reader, scratch[1], 1, SPLICE_F_NONBLOCK) == 0;
-  ::close(scratch[0]);
-  ::close(scratch[1]);
-  return !none;
+  if (ends_[0] < 0 && ::pipe2(ends_.data(), O_CLOEXEC | O_NONBLOCK) != 0) {
+    ends_ = {-1, -1};
+    return true;  // out of descriptors: better an early end than none
+  }
+  const auto copied = ::tee(reader, ends_[1], 1, SPLICE_F_NONBLOCK);
+  if (copied > 0) close();  // data came in between, and a copy of it is in there now
+  return copied != 0;
 }
 
-}  // namespace
+void scratch_pipe::close() noexcept {
+  if (ends_[0] < 0) return;
+  for (int& end : ends_) ::close(std::exchange(end, -1));
+}
 
 std::int32_t open_without_waiting(const operation& op) noexcept {
   if ((op.flags & (O_CREAT | O_TRUNC)) != 0 || (op.flags & O_TMPFILE) == O_TMPFILE) return -EAGAIN;
@@ -63,7 +69,7 @@ std::int32_t open_here(const operation& op) noexcept {
   return fd == -EAGAIN ? open_with(op, 0) : as_asked(op, fd);  // EAGAIN: another process holds a lease and is asked to give it up
 }
 
-bool lacks_other_end(const operation& op, std::int32_t result) noexcept {
+bool lacks_other_end(const operation& op, std::int32_t result, scratch_pipe& scratch) noexcept {
   if ((op.flags & (O_NONBLOCK | O_PATH)) != 0) return false;
   struct stat about {};
   if (result == -ENXIO && access_mode(op) == O_WRONLY) {
@@ -71,11 +77,11 @@ bool lacks_other_end(const operation& op, std::int32_t result) noexcept {
   }
   if (result < 0 || access_mode(op) != O_RDONLY) return false;
   if (::lseek(result, 0, SEEK_CUR) >= 0 || errno != ESPIPE) return false;  // a tenth of what fstat costs
-  return ::fstat(result, &about) == 0 && is_fifo(about) && !has_writer(result);
+  return ::fstat(result, &about) == 0 && is_fifo(about) && !scratch.has_writer(result);
 }
 
-std::int32_t open_other_end(const operation& op, std::int32_t held) noexcept {
-  if (held >= 0) return has_writer(held) ? held : -EAGAIN;
+std::int32_t open_other_end(const operation& op, std::int32_t held, scratch_pipe& scratch) noexcept {
+  if (held >= 0) return scratch.has_writer(held) ? held : -EAGAIN;
   const std::int32_t fd = open_with(op, O_NONBLOCK);
   return fd == -ENXIO ? -EAGAIN : as_asked(op, fd);
 }

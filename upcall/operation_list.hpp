@@ -17,6 +17,7 @@ enum class place : std::uint8_t {
   retrying,   ///< no edge will come: tried again after a while
   in_ring,    ///< the kernel has it
   in_worker,  ///< a worker kernel thread has it, or it queues for one
+  closing,    ///< a close that waits until no worker is at work on its descriptor
   finished,   ///< `result` is final; delivered by the next poll or wait
 };
 

@@ -47,14 +47,14 @@ reactor::~reactor() {
 
 // The entry that `op` started with; null if it has none, or its number was closed since.
 descriptor_entry* reactor::entry_of(const operation& op) noexcept {
-  if (op.code == opcode::open || op.code == opcode::sync || op.code == opcode::close) return nullptr;
+  if (op.code == opcode::open || op.code == opcode::close) return nullptr;
   descriptor_entry* const entry = table_.find(op.fd);
   return entry != nullptr && entry->generation == generation_of(op) ? entry : nullptr;
 }
 
 void reactor::collect(operation& op, descriptor_entry* entry) {
   if (entry != nullptr) {
-    ++entry->collected;
+    ++entry->held;
     const bool is_file = has(op, mark::file);
     if (!is_file || op.offset < 0) {
       const direction d = is_file ? direction::read : direction_of(op.code);
@@ -71,7 +71,7 @@ void reactor::uncollect(operation& op) {
   batch_.remove(op);
   --batch_size_;
   if (descriptor_entry* const entry = entry_of(op); entry != nullptr) {
-    --entry->collected;
+    --entry->held;
     give_turn_back(op, *entry);
   }
 }
@@ -115,7 +115,7 @@ void reactor::flush() {
     while (operation* const op = now.pop_front()) {
       if (now.front() != nullptr) __builtin_prefetch(now.front()->next);
       descriptor_entry* const entry = entry_of(*op);
-      if (entry != nullptr) --entry->collected;
+      if (entry != nullptr) --entry->held;
       if (has(*op, mark::file)) {
         carry_out_file(*op);
       } else if (enough && entry->in_doubt(direction_of(op->code))) {
@@ -209,9 +209,20 @@ void reactor::connected(operation& op) {
   finish(op, -error);
 }
 
+// Its descriptor may have been closed while the ring had it, which then refused it: the number is not to be used any more.
 void reactor::to_worker(operation& op) {
+  descriptor_entry* const entry = entry_of(op);
+  if (entry == nullptr && op.code != opcode::open) return file_done(op, part_or(op, -EBADF));
+  if (entry != nullptr) ++entry->held;
   set_place(op, place::in_worker);
   workers_->submit(op);
+}
+
+void reactor::left_worker(operation& op) {
+  if (descriptor_entry* const entry = entry_of(op); entry != nullptr) {
+    --entry->held;
+    give_turn_back(op, *entry);
+  }
 }
 
 void reactor::submit() {

@@ -8,6 +8,11 @@
 // What cannot be polled (files, open, fsync) goes through the batch too, and then stays in flight in the ring, or on a worker
 // kernel thread.
 //
+// The life of a descriptor ends with close. What waits for it, is in the batch or queues for a worker, is ended first: all of
+// that has but its number, which may name another file in a moment. What is in flight in the ring has the open file itself, and
+// goes on. What a worker has begun may not have got that far: the close waits until it is done. Rejected: a duplicate for the
+// worker, because closing any descriptor of a file drops the process's POSIX locks on it, and has network file systems flush.
+//
 // Invariants. An operation is in exactly one place (operation_list.hpp). In one direction of a descriptor at most one
 // operation is in the batch or in the ring: it holds the turn, and so transfers are first come, first served. A finished
 // operation is in no other list. `start` never waits, and never calls the handler but for `others_ready`.
@@ -27,6 +32,7 @@
 #include <vector>
 
 #include "upcall/descriptor_table.hpp"
+#include "upcall/opening.hpp"
 #include "upcall/operation_list.hpp"
 #include "upcall/ring.hpp"
 #include "upcall/workers.hpp"
@@ -63,7 +69,7 @@ class reactor final : public source {
   [[nodiscard]] std::string_view report() const noexcept { return report_; }
 
  private:
-  // ---- downcalls (reactor_start.cpp). True: complete at once, `op.result` filled ----
+  // ---- downcalls (reactor_start.cpp, reactor_close.cpp). True: complete at once, `op.result` filled ----
   bool begin(operation& op);
   bool begin_transfer(operation& op);
   bool begin_file(operation& op, descriptor_entry& entry);
@@ -75,6 +81,7 @@ class reactor final : public source {
   enum class line : bool { last, first };
   bool park(operation& op, descriptor_entry& entry, direction d, line where);
   bool fail_all(int fd, std::int32_t error);
+  void fail_held(int fd, descriptor_entry& entry, std::int32_t error);
 
   // ---- moving operations (reactor.cpp) ----
   void collect(operation& op, descriptor_entry* entry);
@@ -93,6 +100,8 @@ class reactor final : public source {
   void file_done(operation& op, std::int32_t result);
   void connected(operation& op);
   void to_worker(operation& op);
+  void left_worker(operation& op);
+  void resume_close(int fd);
   void submit();
   void reap();
   [[nodiscard]] std::int32_t second_try(operation& op, std::int32_t result);
@@ -100,6 +109,7 @@ class reactor final : public source {
   // ---- what no edge tells of (reactor_retry.cpp) ----
   void try_later(operation& op);
   void retry();
+  void nobody_retries();
   void give_up(operation& op, std::int32_t error);
   void opened(operation& op, std::int32_t result);
 
@@ -126,12 +136,14 @@ class reactor final : public source {
   operation_list batch_;
   operation_list finished_;  // those for whose events there was no room
   operation_list retrying_;
+  operation_list closing_;
   std::size_t batch_size_ = 0;
   std::size_t finished_count_ = 0;
   std::size_t pending_ = 0;
   time_point last_look_{};
   time_point next_retry_ = never;
-  duration retry_interval_{};
+  time_point waits_since_{};  // when the latest of them came, or last something came of it
+  scratch_pipe scratch_;
   transfer how_;
   bool ring_news_ = false;  // the ring said that the epoll set has news
   std::size_t asked_count_ = 0;

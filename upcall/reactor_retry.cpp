@@ -1,14 +1,13 @@
 // What no edge will tell of: a Unix socket's listener whose queue was full, the other end of a FIFO. They are looked at again
-// after a while, from one millisecond on, twice as long each time that nothing came of it.
+// after an eighth of the time for which they waited, at least a millisecond and at most a quarter of a second: what comes soon
+// is noticed soon, and what comes late costs next to nothing. A look costs one or two system calls for each that waits.
 //
 // Rejected: a worker kernel thread that waits in connect(2) or open(2). It could not be called back when the thread is
 // cancelled, and the scheduler's end would wait for it for ever.
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <chrono>
 
 #include "upcall/opening.hpp"
 #include "upcall/reactor.hpp"
@@ -17,12 +16,9 @@ namespace weft::upcall::engine {
 
 namespace {
 
-constexpr std::chrono::milliseconds first_interval{1};
-constexpr std::chrono::milliseconds longest_interval{32};
-
 // The result, or -EAGAIN.
-std::int32_t again(const operation& op) noexcept {
-  if (op.code == opcode::open) return open_other_end(op, op.result);
+std::int32_t again(const operation& op, scratch_pipe& scratch) noexcept {
+  if (op.code == opcode::open) return open_other_end(op, op.result, scratch);
   const int r = ::connect(op.fd, static_cast<const sockaddr*>(op.address), static_cast<socklen_t>(op.length));
   if (r == 0) return 0;
   return errno == EINTR ? -EAGAIN : -errno;
@@ -33,8 +29,8 @@ std::int32_t again(const operation& op) noexcept {
 void reactor::try_later(operation& op) {
   set_place(op, place::retrying);
   retrying_.push_back(op);
-  retry_interval_ = first_interval;
-  next_retry_ = now() + first_interval;
+  waits_since_ = now();
+  next_retry_ = waits_since_ + look_again_after({});
 }
 
 void reactor::retry() {
@@ -42,7 +38,7 @@ void reactor::retry() {
   bool progress = false;
   for (operation* op = retrying_.front(); op != nullptr;) {
     operation* const next = retrying_.after(*op);
-    if (const std::int32_t r = again(*op); r != -EAGAIN) {
+    if (const std::int32_t r = again(*op, scratch_); r != -EAGAIN) {
       progress = true;
       retrying_.remove(*op);
       if (op->code == opcode::open) table_.renew(r);
@@ -50,19 +46,28 @@ void reactor::retry() {
     }
     op = next;
   }
-  retry_interval_ = progress ? first_interval : std::min<duration>(retry_interval_ * 2, longest_interval);
-  next_retry_ = retrying_.empty() ? never : now() + retry_interval_;
+  const time_point looked = now();
+  if (progress) waits_since_ = looked;
+  next_retry_ = looked + look_again_after(looked - waits_since_);
+  if (retrying_.empty()) nobody_retries();
+}
+
+void reactor::nobody_retries() {
+  next_retry_ = never;
+  scratch_.close();
 }
 
 void reactor::give_up(operation& op, std::int32_t error) {
   retrying_.remove(op);
-  if (retrying_.empty()) next_retry_ = never;
+  if (retrying_.empty()) nobody_retries();
   if (op.code == opcode::open && op.result >= 0) ::close(op.result);
   finish(op, error);
 }
 
 void reactor::opened(operation& op, std::int32_t result) {
-  if (!lacks_other_end(op, result)) {
+  const bool lacks = lacks_other_end(op, result, scratch_);
+  if (retrying_.empty()) scratch_.close();
+  if (!lacks) {
     table_.renew(result);
     return finish(op, result);
   }

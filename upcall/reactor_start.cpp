@@ -25,6 +25,11 @@ bool at_once(operation& op, std::int32_t result) noexcept {
 // Whether the descriptor is still what its entry says: nobody closes that of an owner behind our back.
 bool sure_of(const operation& op, const descriptor_entry& entry) noexcept { return op.owned && entry.is(flag::trusted); }
 
+// The caller asked not to wait for data or room (an operation with other flags than those of recv(2) and send(2) has none).
+bool must_not_wait(const operation& op) noexcept {
+  return (op.code == opcode::receive || op.code == opcode::send) && (op.flags & MSG_DONTWAIT) != 0;
+}
+
 bool wants_writing(const operation& op) noexcept {
   return op.code == opcode::poll ? (op.flags & (POLLOUT | POLLWRNORM)) != 0 : direction_of(op.code) == direction::write;
 }
@@ -45,6 +50,10 @@ std::int32_t poll_now(const operation& op) noexcept {
 bool reactor::start(operation& op) {
   op.stage = 0;
   op.result = 0;
+  if (op.fresh != nullptr) [[unlikely]] {
+    table_.renew(op.fd);
+    *op.fresh = false;
+  }
   const bool complete = begin(op);
   if (!complete) ++pending_;
   return complete;
@@ -88,6 +97,8 @@ bool reactor::begin_transfer(operation& op) {
     entry->settle(op, r);
     if (r != -EAGAIN) return at_once(op, r);
   }
+  if (must_not_wait(op)) [[unlikely]]
+    return at_once(op, call_without_waiting(op, *entry));  // ahead of the line, as in the kernel
   return park(op, *entry, d, line::last);
 }
 
@@ -114,11 +125,12 @@ bool reactor::begin_open(operation& op) {
   op.stage |= mark::file;
   if (batch_.empty() && !handler_->others_ready()) {
     const std::int32_t r = open_without_waiting(op);
-    if (lacks_other_end(op, r)) {
+    if (lacks_other_end(op, r, scratch_)) {
       op.result = r;
       try_later(op);
       return false;
     }
+    if (retrying_.empty()) scratch_.close();
     table_.renew(r);
     if (r != -EAGAIN) return at_once(op, r);
     op.stage |= mark::untimely;
@@ -128,8 +140,12 @@ bool reactor::begin_open(operation& op) {
 }
 
 bool reactor::begin_sync(operation& op) {
+  descriptor_entry* entry = nullptr;
+  if (const int r = table_.prepare(op.fd, op.owned, entry); r < 0) return at_once(op, r);
+  set_generation(op, entry->generation);
   op.stage |= mark::file;
-  collect(op, nullptr);
+  op.offset = 0;  // it does not use the file position, so it needs no turn
+  collect(op, entry);
   return false;
 }
 
@@ -172,6 +188,8 @@ bool reactor::begin_connect(operation& op) {
 
 // Waits on the descriptor. The registration is made sure of where it could be another file's (see descriptor_table.hpp).
 bool reactor::park(operation& op, descriptor_entry& entry, direction d, line where) {
+  if (must_not_wait(op)) [[unlikely]]
+    return at_once(op, -EAGAIN);
   const bool lacks_writing = d == direction::write && !entry.is(flag::watches_writing);
   if (lacks_writing || !(sure_of(op, entry) || has(op, mark::checked))) {
     const int r = table_.recheck(op.fd, entry, d == direction::write);
@@ -189,42 +207,6 @@ bool reactor::park(operation& op, descriptor_entry& entry, direction d, line whe
   } else {
     entry.waiting(d).push_back(op);
   }
-  return false;
-}
-
-// Ends whatever waits for `fd`. @returns whether anything did.
-bool reactor::fail_all(int fd, std::int32_t error) {
-  const std::size_t before = finished_count_;
-  for (operation* op = retrying_.front(); op != nullptr;) {
-    operation* const next = retrying_.after(*op);
-    if (op->code == opcode::connect && op->fd == fd) give_up(*op, error);
-    op = next;
-  }
-  descriptor_entry* const entry = table_.find(fd);
-  if (entry == nullptr) return finished_count_ != before;
-  for (operation_list* const list : {&entry->reading, &entry->writing, &entry->watching}) {
-    while (operation* const op = list->pop_front()) finish(*op, error);
-  }
-  for (operation* op = batch_.front(); op != nullptr && entry->collected != 0;) {
-    operation* const next = batch_.after(*op);
-    if (op->fd == fd && entry_of(*op) == entry) {
-      uncollect(*op);
-      finish(*op, error);
-    }
-    op = next;
-  }
-  return finished_count_ != before;
-}
-
-// close(2) is called at once. For pipes and sockets it does not wait; for files there is no way to have it done elsewhere
-// that does not come back to this kernel thread, which drops the last reference on its return to user mode.
-bool reactor::begin_close(operation& op) {
-  const bool woken = fail_all(op.fd, -EBADF);
-  if (descriptor_entry* const entry = table_.find(op.fd); entry != nullptr) table_.forget(op.fd, *entry);
-  const int r = ::close(op.fd);
-  op.result = r == 0 || errno == EINTR ? 0 : -errno;  // after EINTR the number is gone all the same
-  if (!woken) return true;
-  finish(op, op.result);  // behind those it woke
   return false;
 }
 
@@ -253,8 +235,9 @@ void reactor::cancel(operation& op) {
       return;
     case place::in_worker:
       if (!workers_->drop(op)) return;
-      if (entry != nullptr) give_turn_back(op, *entry);
+      left_worker(op);
       break;
+    case place::closing:  // it must not be left undone
     case place::nowhere:
     case place::finished:
       return;

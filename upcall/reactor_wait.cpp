@@ -152,7 +152,13 @@ void reactor::recheck_watchers(descriptor_entry& entry) {
 
 void reactor::take_worker_results() {
   operation_list done = workers_->take_done();
-  while (operation* const op = done.pop_front()) file_done(*op, op->result);
+  while (operation* const op = done.pop_front()) {
+    const int fd = op->fd;
+    left_worker(*op);
+    file_done(*op, op->result);
+    if (!closing_.empty()) [[unlikely]]
+      resume_close(fd);
+  }
 }
 
 // ---- delivery ----

@@ -50,6 +50,7 @@ workers::~workers() {
 void workers::submit(operation& op) noexcept {
   std::unique_lock lock(mutex_);
   if (idle_ <= queued_ && running_ < most && !grow() && running_ == 0) {
+    op.begun = true;
     lock.unlock();
     op.result = call_and_wait(op);
     lock.lock();
@@ -57,6 +58,7 @@ void workers::submit(operation& op) noexcept {
     has_done_.store(true, std::memory_order_release);
     return;
   }
+  op.begun = false;
   queue_.push_back(op);
   ++queued_;
   lock.unlock();
@@ -65,13 +67,25 @@ void workers::submit(operation& op) noexcept {
 
 bool workers::drop(operation& op) noexcept {
   const std::lock_guard lock(mutex_);
-  for (operation* o = queue_.front(); o != nullptr; o = queue_.after(*o)) {
-    if (o != &op) continue;
-    queue_.remove(op);
-    --queued_;
-    return true;
+  if (op.begun) return false;
+  queue_.remove(op);
+  --queued_;
+  return true;
+}
+
+operation_list workers::drop_all(int fd) noexcept {
+  operation_list dropped;
+  const std::lock_guard lock(mutex_);
+  for (operation* op = queue_.front(); op != nullptr;) {
+    operation* const next = queue_.after(*op);
+    if (op->fd == fd && op->code != opcode::open) {
+      queue_.remove(*op);
+      --queued_;
+      dropped.push_back(*op);
+    }
+    op = next;
   }
-  return false;
+  return dropped;
 }
 
 operation_list workers::take_done() noexcept {
@@ -113,6 +127,7 @@ void workers::run(slot& self) noexcept {
   for (;;) {
     if (queue_.empty() && !next_or_end(lock, self)) return;
     operation& op = *queue_.pop_front();
+    op.begun = true;
     --queued_;
     lock.unlock();
     const std::int32_t result = call_and_wait(op);

@@ -16,7 +16,8 @@ namespace weft::upcall::engine {
 /// A pool that grows with demand up to `most` and shrinks when idle. Its kernel threads are named, have all signals blocked,
 /// and end before the pool does.
 ///
-/// An operation belongs to the pool from `submit` until `take_done` returned it: nobody else touches it in between.
+/// An operation belongs to the pool from `submit` until `take_done`, `drop` or `drop_all` returned it: nobody else touches it
+/// in between, and its descriptor must stay open.
 class workers {
  public:
   static constexpr std::size_t most = 16;
@@ -29,8 +30,10 @@ class workers {
 
   /// Carries out `op` on some worker. Where the kernel gives us no kernel thread at all, at once on this one.
   void submit(operation& op) noexcept;
-  /// Takes `op` back if no worker has begun it. @returns whether it was.
+  /// Takes `op` back if no worker has begun it. @returns whether it did.
   [[nodiscard]] bool drop(operation& op) noexcept;
+  /// Takes back all that no worker has begun of those on descriptor `fd` but opens, in their order.
+  [[nodiscard]] operation_list drop_all(int fd) noexcept;
   /// True when `take_done` has something to give.
   [[nodiscard]] bool has_done() const noexcept { return has_done_.load(std::memory_order_acquire); }
   /// All operations done since the last call, `result` filled.

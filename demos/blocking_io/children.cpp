@@ -40,8 +40,9 @@ sorted_counts sort_counts(weft::channel<file_count>& counts, const job& work) {
   constexpr std::size_t wanted = 5;
   sorted_counts made;
   try {
-    // A line is "COUNT INDEX": paths may hold anything, line breaks too.
-    weft::process sort = start({"env", "LC_ALL=C", "sort", "-k1,1nr", "-k2,2n"});
+    // A line is "COUNT INDEX": paths may hold anything, line breaks too. A terminal sends Ctrl-C to the child too: it is for us
+    // to say when nothing more comes.
+    weft::process sort = start({"sh", "-c", "trap '' INT; LC_ALL=C exec sort -k1,1nr -k2,2n"});
     made.child = sort.pid();
     weft::jthread reader({.name = "from sort"}, [&] {
       read_lines(sort.out(), [&](std::string_view line) {

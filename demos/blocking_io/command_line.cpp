@@ -113,6 +113,8 @@ const char* help_text() {
          "\n"
          "Symbolic links are followed when named, not when met. Pipes, sockets and devices\n"
          "are skipped. A trace is written to $WEFT_TRACE, or beside the program.\n"
+         "Ctrl-C (SIGINT) and SIGTERM end the search, not the report of what was found.\n"
          "Exit status, as grep's: 0 a line matched, 1 none did, 2 something went wrong (a\n"
-         "sentence on standard error says what; the rest was searched all the same).\n";
+         "sentence on standard error says what; the rest was searched all the same) or the\n"
+         "search was ended early.\n";
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <stdexcept>
 
 namespace {
 
@@ -72,6 +73,9 @@ std::size_t allow_open_files(std::size_t open_at_once) {
     limit.rlim_cur = wanted;
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) static_cast<void>(::getrlimit(RLIMIT_NOFILE, &limit));
   }
-  const rlim_t left = limit.rlim_cur > beside ? limit.rlim_cur - beside : 1;
-  return static_cast<std::size_t>(std::min<rlim_t>(open_at_once, left));
+  if (limit.rlim_cur <= beside) {
+    throw std::runtime_error("only " + std::to_string(limit.rlim_cur) + " files may be open at once, and the demo needs " +
+                             std::to_string(beside + 1) + " at least: raise the limit (ulimit -n)");
+  }
+  return static_cast<std::size_t>(std::min<rlim_t>(open_at_once, limit.rlim_cur - beside));
 }

@@ -8,10 +8,13 @@
 #include <vector>
 #include <weft/upcall.hpp>
 
+#include "early_end.hpp"
+
 struct job {
   std::string pattern;
   std::vector<std::string> files;
   std::size_t open_at_once = 0;  ///< at most so many files are open at the same time
+  early_end* end = nullptr;      ///< asked for: leave the rest of the files out
 };
 
 /// What a file held, or a sum of that.
@@ -65,4 +68,5 @@ void drop_from_cache(const std::vector<std::string>& files);
 
 /// Lets this process open `open_at_once` files and what it needs beside, as far as its hard limit goes.
 /// @returns how many files it may really open at once.
+/// @throws std::runtime_error when that is none: a sentence
 [[nodiscard]] std::size_t allow_open_files(std::size_t open_at_once);

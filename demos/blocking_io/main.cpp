@@ -20,8 +20,10 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+#include <weft/upcall.hpp>
 
 #include "command_line.hpp"
+#include "early_end.hpp"
 #include "find_files.hpp"
 #include "other_ways.hpp"
 #include "report.hpp"
@@ -51,6 +53,12 @@ std::string choose_trace_file() {
   std::string chosen = (folder / name).string();
   ::setenv("WEFT_TRACE", chosen.c_str(), 1);
   return chosen;
+}
+
+// Devices and pipes may have taken the trace too, but there is nothing to open afterwards.
+bool is_written(const std::string& trace_file) {
+  std::error_code ec;
+  return std::filesystem::is_regular_file(trace_file, ec) && std::filesystem::file_size(trace_file, ec) > 0 && !ec;
 }
 
 template <class Way> auto do_and_print(const std::string& name, Way way, const command_line& asked, const job& work) {
@@ -90,7 +98,10 @@ int run_all(const command_line& asked) {
   const std::size_t files_found = found.paths.size();
   if (files_found == 0) complain("nothing to search: no file in or below the paths given");
   thin_out(found.paths, asked.limit);
-  const job work{asked.pattern, std::move(found.paths), allow_open_files(asked.open_at_once)};
+  const std::size_t open_at_once = allow_open_files(asked.open_at_once);
+  static_cast<void>(weft::upcall::make_reactor(weft::upcall::transfer::automatic));  // a bad WEFT_TRANSFER is told now, not late
+  early_end end;
+  const job work{asked.pattern, std::move(found.paths), open_at_once, &end};
   const std::size_t columns = terminal_columns();
 
   print_job(asked, work, files_found, columns);
@@ -103,17 +114,22 @@ int run_all(const command_line& asked) {
   const auto by_weft = [columns](const job& j) { return search(j, columns); };
   const search_report made = do_and_print("weft, a thread per file", by_weft, asked, work);
   print_ways_foot(asked, work, made);
-  ::unsetenv("WEFT_TRACE");  // the trace is written; what follows is not part of it
-  if (!asked.weft_only) others.grep = ask_grep(work);
+  ::unsetenv("WEFT_TRACE");                 // the trace is written; what follows is not part of it
+  if (!made.ended_by.empty()) others = {};  // they, or we, did not do all of it: there is nothing to compare
+  if (!asked.weft_only && made.ended_by.empty()) others.grep = ask_grep(work);
 
   print_found(made, others, columns);
   print_meanwhile(made);
   print_upcalls(made.upcalls, columns);
-  print_timeline(made, std::filesystem::exists(trace_file) ? trace_file : "");  // weft has said why, if it is not there
+  print_timeline(made, is_written(made.trace_file) ? made.trace_file : "");  // weft has said why, if it is not
   complain_of(found, made);
+  if (!made.ended_by.empty()) {
+    complain(made.ended_by + " ended it early: " + grouped(made.found.files) + " of " + counted(work.files.size(), "file") +
+             " were searched");
+  }
   print_last_line(made);
   if (!std::cout) throw std::runtime_error("cannot write the report to standard output");
-  if (!found.troubles.empty() || !made.troubles.empty()) return trouble;
+  if (!found.troubles.empty() || !made.troubles.empty() || !made.ended_by.empty()) return trouble;
   return made.found.lines > 0 ? matched : nothing_matched;
 }
 

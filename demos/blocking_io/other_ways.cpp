@@ -35,7 +35,10 @@ findings count_file(const std::string& path, std::string_view pattern) {
 outcome one_after_another(const job& work) {
   outcome made;
   const stopwatch watch;
-  for (const std::string& path : work.files) made.found += count_file(path, work.pattern);
+  for (const std::string& path : work.files) {
+    if (work.end->asked_for()) break;
+    made.found += count_file(path, work.pattern);
+  }
   made.paid = watch.read();
   return made;
 }
@@ -47,6 +50,7 @@ outcome kernel_thread_per_file(const job& work) {
   std::size_t most = 0;
   const stopwatch watch;
   for (const std::string& path : work.files) {
+    if (work.end->asked_for()) break;
     const auto count = [&] {
       const findings found = count_file(path, work.pattern);
       const std::lock_guard lock(guard);

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <string_view>
 #include <system_error>
@@ -38,6 +39,7 @@ struct shared_state {
   std::size_t most_alive = 0;
   std::size_t kernel_threads = 1;
   bool done = false;
+  bool ended_early = false;
 };
 
 class permit {
@@ -52,22 +54,28 @@ class permit {
 };
 
 // The whole life of one of the thousands: open, read until the end, tell. Whatever blocks, blocks this thread only.
-findings count_file(const std::string& path, shared_state& all) {
+// @returns nothing for a file that an early end left out.
+std::optional<findings> count_file(const std::string& path, shared_state& all) {
   const permit to_open(all.open_files);
+  if (all.ended_early) return std::nullopt;
   weft::file in(path);
   line_counter lines(all.work.pattern);
   std::array<char, 32 * 1024> buffer;
-  while (const std::size_t n = in.read(buffer)) lines.take({buffer.data(), n});
-  return {1, lines.lines(), lines.bytes(), lines.binary() ? 1U : 0U};
+  while (const std::size_t n = in.read(buffer)) {
+    if (all.ended_early) return std::nullopt;
+    lines.take({buffer.data(), n});
+  }
+  return findings{1, lines.lines(), lines.bytes(), lines.binary() ? 1U : 0U};
 }
 
 void search_file(const std::string& path, shared_state& all, search_report& report, std::string& trouble) {
   all.most_alive = std::max(all.most_alive, ++all.alive);
   try {
-    const findings found = count_file(path, all);
-    all.found += found;
-    if (found.binary != 0) report.binary.push_back(&path);
-    all.counts.send({&path, found.lines});
+    if (const std::optional<findings> found = count_file(path, all)) {
+      all.found += *found;
+      if (found->binary != 0) report.binary.push_back(&path);
+      all.counts.send({&path, found->lines});
+    }
   } catch (const std::system_error& error) {
     trouble = "cannot read '" + path + "': " + error.code().message();
   }
@@ -86,6 +94,7 @@ void search_all(shared_state& all, search_report& report) {
   for (std::size_t i = 0; i < all.work.files.size(); ++i) {
     const std::string& path = all.work.files[i];
     all.room.acquire();
+    if (all.ended_early) break;
     try {
       readers.emplace_back(weft::attributes{.name = name_of(path)},
                            [&all, &report, &path, &trouble = troubles[i]] { search_file(path, all, report, trouble); });
@@ -116,6 +125,7 @@ class finish_line {
   ~finish_line() {
     all_.done = true;
     all_.counts.close();
+    all_.work.end->give_up();
   }
   finish_line(const finish_line&) = delete;
   finish_line& operator=(const finish_line&) = delete;
@@ -135,6 +145,10 @@ void run_threads(shared_state& all, const std::function<std::string()>& status, 
   weft::jthread heart({.name = "heartbeat", .start = weft::start::now},
                       [&report](std::stop_token stop) { beat(stop, report.pulse); });
   {
+    const weft::jthread watcher({.name = "Ctrl-C", .start = weft::start::now}, [&all, &report] {
+      report.ended_by = all.work.end->wait();
+      all.ended_early = !report.ended_by.empty();
+    });
     const finish_line end(all);
     const stopwatch watch;
     search_all(all, report);
@@ -149,6 +163,7 @@ void look_back(std::size_t columns, search_report& report) {
   if (const weft::trace::ring* const events = weft::trace::current()) {
     report.timeline = weft::trace::draw(*events, timeline_rows, columns);
     report.events = events->written();
+    report.trace_file = events->file;
   }
 }
 

@@ -103,7 +103,8 @@ class file {
   void sync_data(time_point deadline = never) { io::fdatasync(file_, deadline); }
   void sync_data(std::error_code& ec, time_point deadline = never) { io::fdatasync(file_, ec, deadline); }
 
-  /// Closes now: errors of delayed writes are reported here, the destructor swallows them.
+  /// Closes now: errors of delayed writes are reported here, the destructor swallows them. Other threads' calls on the file end
+  /// with bad_file_descriptor, or, where the kernel has begun them, with what they did to it (io.hpp).
   void close() { file_.close(); }
   void close(std::error_code& ec) { file_.close(ec); }
 

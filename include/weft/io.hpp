@@ -12,6 +12,10 @@
 //   bad_file_descriptor (also: somebody closed it meanwhile) and operation_not_permitted (not on a weft thread; always
 //   thrown). EINTR never reaches the caller. A thread asked to end gets `weft::cancelled` thrown out of either form.
 // - When a call returns or throws, the kernel has let go of its buffers.
+// - `close` ends the calls that wait on the descriptor, with bad_file_descriptor. A call on a file which the kernel has begun
+//   goes on and returns what it did to that file: for one in flight in the ring `close` does not wait, for one that a worker
+//   kernel thread makes (`upcall::transfer`) it does. None ever reaches the file that the number names next. This holds for
+//   closing through weft: a number that `::close` takes away during a call on it is as dangerous as between kernel threads.
 // - Short transfers are normal, end of file is 0. Beyond 2 GiB less a page, a transfer is cut there, as Linux does.
 // - Descriptors made here are close-on-exec, and non-blocking where that means anything.
 // - No call on a socket raises SIGPIPE, except `write` and `writev`; those, and writes to a pipe that nobody reads, raise it
@@ -130,10 +134,11 @@ class descriptor {
  public:
   descriptor() noexcept = default;
   /// Takes ownership of `fd`; negative: of nothing.
-  explicit descriptor(int fd) noexcept : fd_(fd) {}
-  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  explicit descriptor(int fd) noexcept : fd_(fd), fresh_(true) {}
+  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)), fresh_(other.fresh_) {}
   descriptor& operator=(descriptor&& other) noexcept;
-  /// Closes and ignores errors: call `close` where they matter. Works on any kernel thread, also for a thread asked to end.
+  /// Closes and ignores errors: call `close` where they matter. Works on any kernel thread, also for a thread asked to end;
+  /// only on its scheduler's does it end the calls of threads that still use it.
   ~descriptor();
 
   [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
@@ -149,20 +154,24 @@ class descriptor {
   [[nodiscard]] int release();
 
  private:
+  friend class handle;
   int fd_ = -1;
+  mutable bool fresh_ = false;  // no call used it yet: what a reactor knows of the number is of an earlier open file
 };
 
 /// What a call works on: a descriptor's number, or its owner. Made by itself from both.
 class handle {
  public:
   constexpr handle(int fd) noexcept : fd_(fd) {}                                       // NOLINT: implicit on purpose
-  handle(const descriptor& owner) noexcept : fd_(owner.get()), owned_(true) {}         // NOLINT: implicit on purpose
+  handle(const descriptor& owner) noexcept : fd_(owner.get()), owner_(&owner) {}       // NOLINT: implicit on purpose
   [[nodiscard]] constexpr int fd() const noexcept { return fd_; }
-  [[nodiscard]] constexpr bool owned() const noexcept { return owned_; }
+  [[nodiscard]] constexpr bool owned() const noexcept { return owner_ != nullptr; }
+  /// The mark of an owner that no call used yet, to be cleared by the one that does (`operation::fresh`); otherwise null.
+  [[nodiscard]] bool* fresh() const noexcept { return owner_ != nullptr && owner_->fresh_ ? &owner_->fresh_ : nullptr; }
 
  private:
   int fd_;
-  bool owned_ = false;
+  const descriptor* owner_ = nullptr;
 };
 
 /// What only weft's own calls report. Comparable with `std::error_code`.
@@ -185,7 +194,12 @@ class transfer_error : public std::system_error {
 };
 
 /// openat(2) at the working directory, with O_CLOEXEC. A FIFO parks the thread until its other end is opened, unless `flags`
-/// has O_NONBLOCK. @returns the descriptor; the caller closes it, best by handing it to a `descriptor` at once.
+/// has O_NONBLOCK. The kernel does not tell when that happens: it is looked for after a millisecond, then less and less often, at
+/// last four times a second. So a peer that comes late is noticed up to a quarter of a second later, and each thread that
+/// waits so costs some 10 µs of processor time a second.
+/// A file on which another process holds a lease (fcntl(2), F_SETLEASE) occupies a worker kernel thread until that gives it up
+/// or the kernel takes it (45 s): until then neither a deadline nor a cancellation ends the call.
+/// @returns the descriptor; the caller closes it, best by handing it to a `descriptor` at once.
 [[nodiscard]] int open(path_ref path, int flags, mode_t mode = 0666, time_point deadline = never);
 [[nodiscard]] int open(path_ref path, int flags, std::error_code& ec, time_point deadline = never);
 [[nodiscard]] int open(path_ref path, int flags, mode_t mode, std::error_code& ec, time_point deadline = never);
@@ -253,17 +267,20 @@ void listen(handle socket, int backlog, std::error_code& ec);
 void shutdown(handle socket, int how);
 void shutdown(handle socket, int how, std::error_code& ec);
 
-/// accept4(2). `address` and `length` as there, or null. @returns the new descriptor.
+/// accept4(2). `address` and `length` as there, or null. Sets O_NONBLOCK on a listener that has it not, for everybody who uses
+/// that open file: accept cannot be told in any other way not to wait. @returns the new descriptor.
 [[nodiscard]] int accept(handle listener, time_point deadline = never);
 [[nodiscard]] int accept(handle listener, std::error_code& ec, time_point deadline = never);
 [[nodiscard]] int accept(handle listener, sockaddr* address, socklen_t* length, time_point deadline = never);
 [[nodiscard]] int accept(handle listener, sockaddr* address, socklen_t* length, std::error_code& ec, time_point deadline = never);
 
-/// connect(2). After timed_out or `cancelled` the attempt may still be under way: close the socket.
+/// connect(2). After timed_out or `cancelled` the attempt may still be under way: close the socket. Sets O_NONBLOCK on a socket
+/// that has it not, as `accept` does. A Unix listener whose queue is full is tried again as a FIFO is by `open`.
 void connect(handle socket, const sockaddr* address, socklen_t length, time_point deadline = never);
 void connect(handle socket, const sockaddr* address, socklen_t length, std::error_code& ec, time_point deadline = never);
 
-/// send(2), recv(2) with their flags (MSG_PEEK, MSG_WAITALL, …). A datagram longer than `to` is cut, as there.
+/// send(2), recv(2) with their flags (MSG_PEEK, MSG_WAITALL, …). A datagram longer than `to` is cut, as there. With MSG_DONTWAIT
+/// they do not wait but fail with resource_unavailable_try_again, as there.
 std::size_t send(handle socket, const_buffer data, int flags = 0, time_point deadline = never);
 std::size_t send(handle socket, const_buffer data, int flags, std::error_code& ec, time_point deadline = never);
 std::size_t recv(handle socket, buffer to, int flags = 0, time_point deadline = never);

@@ -1,7 +1,7 @@
 // The event ring: what every scheduler did, in fixed-size binary records, at the cost of one predicted branch when off.
 //
 // Set WEFT_TRACE=out.json in the environment of any weft program and open the file in ui.perfetto.dev or
-// chrome://tracing: a row per thread, one for the processor, upcalls as instants with their cause.
+// chrome://tracing: a row per thread, one for the processor, upcalls as instants with their cause. docs/trace.md tells more.
 #pragma once
 
 #include <cstddef>
@@ -95,6 +95,8 @@ class ring {
   [[nodiscard]] std::string name_of(std::uint32_t thread) const;              ///< "" when it has none
   [[nodiscard]] double nanoseconds_per_tick() const;  ///< measured over the ring's life, and that is made 1 ms at least
   [[nodiscard]] std::uint64_t first_ticks() const noexcept { return start_ticks_; }
+
+  std::string file;  ///< where it is written when its scheduler ends (WEFT_TRACE); empty: nowhere
 
  private:
   std::unique_ptr<record[]> records_;

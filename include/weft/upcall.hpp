@@ -31,6 +31,11 @@ inline constexpr time_point never = time_point::max();
 namespace upcall {
 
 /// What the kernel tells the scheduler (Table II of the paper).
+///
+/// `blocked` and `unblocked` pair up: whoever waits for the kernel (an operation, a sleep, a region that blocks) is blocked once
+/// and unblocked once, with the same cause. An operation that its deadline or a cancellation ends is unblocked with its own
+/// cause and -ECANCELED. Beside the pairs only `unblocked post` comes: a thread that another kernel thread sent. Waiting for
+/// another thread (mutex, channel, join, …) is the scheduler's own affair and no upcall, also when its deadline ends it.
 enum class kind : std::uint8_t {
   processor_added,  ///< an activation received the processor
   preempted,        ///< a running thread lost it; it is ready again
@@ -60,7 +65,7 @@ struct event {
   std::uint32_t thread = 0;                    ///< number of the thread concerned (`thread::id`); 0: none
   std::int32_t result = 0;                     ///< of a finished operation: bytes, a descriptor, or a negative errno; of a
                                                ///< region that blocked: the number of its system call, -1 if unknown
-  time_point when{};                           ///< when the batch was taken; zero when nobody observes upcalls
+  time_point when{};                           ///< when the scheduler took note of it; zero when nobody observes upcalls
   detail::thread_record* record = nullptr;     ///< the scheduler's record of `thread`
 };
 
@@ -75,7 +80,7 @@ enum class opcode : std::uint8_t {
   accept,   ///< accept4(2); `address`, `address_length` may be null; `flags` as there; the result is the descriptor
   connect,  ///< connect(2) to `address` of `length` bytes
   poll,     ///< poll(2) of one descriptor for `flags` (POLLIN, POLLOUT, …); the result is the events that are true
-  open,     ///< openat(2) with descriptor `fd` as directory, path `address`, `flags`, `mode`
+  open,     ///< openat(2) with descriptor `fd` as directory (it must stay open), path `address`, `flags`, `mode`
   close,    ///< close(2); whoever waits on the descriptor is woken with bad_file_descriptor first
   sync,     ///< fsync(2), or fdatasync(2) when `flags` is not zero
 };
@@ -94,6 +99,7 @@ struct operation {
   int flags = 0;
   unsigned mode = 0;
   unsigned* address_length = nullptr;
+  bool* fresh = nullptr;  ///< not null: what was known of the number is of an earlier open file; `source::start` clears the mark
 
   std::int32_t result = 0;  ///< filled by the source: ≥ 0, or a negative errno
 
@@ -101,6 +107,7 @@ struct operation {
   operation* next = nullptr;                ///< links and state of the source that holds it
   operation* previous = nullptr;
   std::uint32_t stage = 0;
+  bool begun = false;
 };
 
 /// Receives upcalls: the scheduler. All of it runs on the activation's own stack and never blocks, but for `serve` and `take`.
@@ -275,7 +282,8 @@ class subscription {
   std::shared_ptr<void> state_;
 };
 
-/// Calls `observer` with every batch of upcalls of the calling thread's scheduler, in order, until the subscription ends.
+/// Calls `observer` with every batch of upcalls of the calling thread's scheduler from now on, in order, until the subscription
+/// ends.
 /// The observer runs on the activation's stack between threads: it must not block or throw (an exception terminates).
 /// While nobody observes, upcalls carry no time and cost one predicted branch more than nothing.
 /// @throws std::system_error(operation_not_permitted) off a weft thread.
