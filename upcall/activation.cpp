@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "weft/error.hpp"
 
@@ -121,11 +122,14 @@ void activations::watch(std::uint32_t number) noexcept {
   if (!perf_) return;
   vessel& v = of(number);
   if (!v.monitor.is_open()) {
-    if (monitors_ >= most_monitors) close_one_monitor(number);
-    if (v.monitor.open(set_, number) != 0) return;  // the watchdog looks after it
-    ++monitors_;
+    if (monitors_.load(std::memory_order_relaxed) >= most_monitors) close_one_monitor(number);
+    open_monitor(number);  // if it is refused, the watchdog looks after it
   }
   v.monitor.start();
+}
+
+void activations::open_monitor(std::uint32_t number) noexcept {
+  if (of(number).monitor.open(set_, number) == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Of an activation that does not hold the processor: it opens another when it does.
@@ -134,7 +138,7 @@ void activations::close_one_monitor(std::uint32_t but) noexcept {
     vessel& v = of(number);
     if (number == but || !v.monitor.is_open()) continue;
     v.monitor.close();
-    --monitors_;
+    monitors_.fetch_sub(1, std::memory_order_relaxed);
     return;
   }
 }
@@ -173,16 +177,20 @@ void activations::call() noexcept { ring(bell_); }
 void activations::run(std::uint32_t number) {
   of(number).kernel_thread.store(own_kernel_id(), std::memory_order_relaxed);
   scheduler_->begin_activation(number);
+  // Its first sleep, standing by, brings the monitor into phase.
+  if (perf_ && monitors_.load(std::memory_order_relaxed) < most_monitors) open_monitor(number);
   stand_by(number);
   scheduler_->end_activation(number);
 }
 
 void activations::stand_by(std::uint32_t number) {
+  bool slept = number == 1;
   while (!over_.load(std::memory_order_acquire)) {
     scheduler_->serve(number);  // whoever was called while nobody waited below
-    of(number).monitor.stop();  // our own sleep is nobody's news
+    if (std::exchange(slept, true)) of(number).monitor.stop();  // our own sleep is nobody's news
     epoll_event news{};
-    const int n = over_.load(std::memory_order_acquire) ? 0 : ::epoll_wait(set_, &news, 1, idle_life_ms);
+    const bool needed = number == 1 || free.load(std::memory_order_relaxed) <= 1;
+    const int n = over_.load(std::memory_order_acquire) ? 0 : ::epoll_wait(set_, &news, 1, needed ? -1 : idle_life_ms);
     if (n > 0) on_news(number, news.data.u64);
     if (n == 0 && number != 1 && !over_.load(std::memory_order_acquire) && may_retire(number)) return;
   }
@@ -211,6 +219,10 @@ bool activations::may_retire(std::uint32_t number) {
   } while (!free.compare_exchange_weak(others, others - 1, std::memory_order_acq_rel));
   vessel& v = of(number);
   v.vacant = true;
+  if (v.monitor.is_open()) {
+    v.monitor.close();
+    monitors_.fetch_sub(1, std::memory_order_relaxed);
+  }
   --alive_;
   return true;
 }

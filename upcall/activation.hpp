@@ -47,7 +47,7 @@ class activations final : public activation_pool {
   [[nodiscard]] int set() const noexcept { return set_; }
 
  private:
-  // One activation. `monitor` is its kernel thread's; the rest is guarded by `lock_`, but for the kernel id.
+  // One activation. `thread` and `vacant` are guarded by `lock_`.
   struct vessel {
     std::thread thread;
     switch_monitor monitor;
@@ -59,6 +59,7 @@ class activations final : public activation_pool {
   void run(std::uint32_t number);
   [[nodiscard]] bool may_retire(std::uint32_t number);
   void on_news(std::uint32_t me, std::uint64_t tag);
+  void open_monitor(std::uint32_t number) noexcept;
   void close_one_monitor(std::uint32_t but) noexcept;
   [[nodiscard]] vessel& of(std::uint32_t number) const noexcept { return *vessels_[number - 1]; }
 
@@ -70,7 +71,7 @@ class activations final : public activation_pool {
   std::vector<std::unique_ptr<vessel>> vessels_;  // by number less 1, all made at once: nobody moves them
   std::vector<int> places_;                       // vacant sleeping places: eventfds. As many as ever slept at once
   std::uint32_t alive_ = 1;                       // kernel threads there are
-  std::uint32_t monitors_ = 0;                    // open ones; the holder's business
+  std::atomic<std::uint32_t> monitors_{0};        // open ones
   bool perf_;
   std::atomic<detail::processor::word> overdue_{0};
   std::atomic<bool> over_{false};

@@ -73,8 +73,9 @@ std::uint64_t tally::of(kind k) const noexcept {
 namespace trace {
 namespace {
 
-constexpr std::array<std::string_view, 10> waits{
-    "other", "mutex", "condition_variable", "semaphore", "channel send", "channel receive", "join", "sleep", "latch", "inbox"};
+constexpr std::array<std::string_view, 11> waits{
+    "other", "mutex", "condition_variable", "semaphore", "channel send", "channel receive", "join", "sleep",
+    "latch", "inbox", "activation"};
 static_assert(!waits.back().empty());
 
 }  // namespace

@@ -55,7 +55,7 @@ int switch_monitor::open_event() noexcept {
     ::close(fd);
     return error;
   }
-  const std::lock_guard guard(mapping_lock_);
+  const std::lock_guard guard(lock_);
   page_ = page;
   fd_ = fd;
   return 0;
@@ -63,51 +63,63 @@ int switch_monitor::open_event() noexcept {
 
 int switch_monitor::open(int set, std::uint32_t tag) noexcept {
   if (const int error = open_event(); error != 0) return error;
-  // The pair of records that sets the phase: from here on every third, fifth, … record, an OUT, makes it readable.
-  start();
-  const timespec shortest{0, 1};
-  ::nanosleep(&shortest, nullptr);
   epoll_event wanted{};
   wanted.events = EPOLLIN | EPOLLET;
   wanted.data.u64 = tag;
-  if (::epoll_ctl(set, EPOLL_CTL_ADD, fd_, &wanted) == 0) return 0;
-  const int error = errno;
-  close();
-  return error;
+  if (::epoll_ctl(set, EPOLL_CTL_ADD, fd_, &wanted) != 0) {
+    const int error = errno;
+    close();
+    return error;
+  }
+  const std::lock_guard guard(lock_);
+  started_ = ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0) == 0;
+  return 0;
 }
 
 void switch_monitor::close() noexcept {
-  const std::lock_guard guard(mapping_lock_);
+  const std::lock_guard guard(lock_);
   if (page_ != nullptr) ::munmap(std::exchange(page_, nullptr), 2 * page_bytes());
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  started_ = false;
+  started_ = in_phase_ = false;
+}
+
+bool switch_monitor::is_open() noexcept {
+  const std::lock_guard guard(lock_);
+  return fd_ >= 0;
+}
+
+// acquire: a record is there when the head says so.
+std::uint64_t switch_monitor::written() const noexcept {
+  return std::atomic_ref(static_cast<perf_event_mmap_page*>(page_)->data_head).load(std::memory_order_acquire);
 }
 
 void switch_monitor::start() noexcept {
-  if (fd_ < 0 || std::exchange(started_, true)) return;
-  ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0);
+  const std::lock_guard guard(lock_);
+  if (fd_ < 0) return;
+  if (!std::exchange(started_, true)) ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0);
+  if (in_phase_) return;
+  const timespec shortest{0, 1};
+  if (written() < 2 * record_bytes) ::nanosleep(&shortest, nullptr);
+  in_phase_ = true;
 }
 
 void switch_monitor::stop() noexcept {
-  if (fd_ < 0 || !std::exchange(started_, false)) return;
-  ::ioctl(fd_, PERF_EVENT_IOC_DISABLE, 0);
+  const std::lock_guard guard(lock_);
+  if (fd_ >= 0 && std::exchange(started_, false)) ::ioctl(fd_, PERF_EVENT_IOC_DISABLE, 0);
 }
 
 bool switch_monitor::waits() noexcept {
-  const std::lock_guard guard(mapping_lock_);
+  const std::lock_guard guard(lock_);
   if (page_ == nullptr) return false;
-  auto* const head = &static_cast<perf_event_mmap_page*>(page_)->data_head;
   const std::byte* const records = static_cast<const std::byte*>(page_) + page_bytes();
   for (int look = 0; look < looks; ++look) {
-    // acquire: the record is there when the head says so.
-    const std::uint64_t written = std::atomic_ref(*head).load(std::memory_order_acquire);
-    if (written >= record_bytes) {
+    if (const std::uint64_t end = written(); end >= record_bytes) {
       perf_event_header last{};
-      std::memcpy(&last, records + (written - record_bytes) % page_bytes(), sizeof last);
+      std::memcpy(&last, records + (end - record_bytes) % page_bytes(), sizeof last);
       const bool out = (last.misc & PERF_RECORD_MISC_SWITCH_OUT) != 0;
       if (last.type == PERF_RECORD_SWITCH && out) return (last.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) == 0;
     }
-    __builtin_ia32_pause();
+    std::atomic_signal_fence(std::memory_order_seq_cst);
   }
   return false;
 }

@@ -2,7 +2,8 @@
 //
 // Recipe (unprivileged up to kernel.perf_event_paranoid 2): a software event that counts nothing, with `context_switch`. Each
 // record is a bare header of 8 bytes; SWITCH with OUT and without OUT_PREEMPT means that the kernel thread waits. A watermark
-// of 16 bytes and one pair of records before the first use make the event's descriptor readable at OUT records only.
+// of 16 bytes makes the event's descriptor readable at every other record, from the third on: at OUT records only, once the
+// kernel thread has slept once ("is in phase"). Records come in pairs, so it stays that way.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace weft::upcall::engine {
 
 /// The event of one kernel thread.
 ///
-/// Only that kernel thread opens, starts, stops and closes it, but for `close`, which anyone may call. `waits` is anybody's.
+/// Only that kernel thread opens and starts it. The rest is anybody's.
 class switch_monitor {
  public:
   switch_monitor() = default;
@@ -21,13 +22,14 @@ class switch_monitor {
   switch_monitor(const switch_monitor&) = delete;
   switch_monitor& operator=(const switch_monitor&) = delete;
 
-  /// Opens the event of the calling kernel thread and adds it to the epoll set `set`, edge-triggered, with `tag`.
+  /// Opens the event of the calling kernel thread, started, and adds it to the epoll set `set`, edge-triggered, with `tag`.
   /// @returns 0, or the errno of the refusal.
   [[nodiscard]] int open(int set, std::uint32_t tag) noexcept;
   void close() noexcept;
-  [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
+  [[nodiscard]] bool is_open() noexcept;
 
-  /// Begins and ends to write records. ≈ 1.5 µs each, nothing when it is so already.
+  /// Begins and ends to write records. ≈ 1.5 µs each, nothing when it is so already. `start` sleeps for an instant if the
+  /// kernel thread has not slept since `open`.
   void start() noexcept;
   void stop() noexcept;
 
@@ -39,11 +41,13 @@ class switch_monitor {
 
  private:
   [[nodiscard]] int open_event() noexcept;
+  [[nodiscard]] std::uint64_t written() const noexcept;
 
-  std::mutex mapping_lock_;  // guards page_ against `close` while `waits` reads
+  std::mutex lock_;  // guards all below
   void* page_ = nullptr;
   int fd_ = -1;
   bool started_ = false;
+  bool in_phase_ = false;
 };
 
 }  // namespace weft::upcall::engine
