@@ -1,6 +1,7 @@
 #include "sched/record_pool.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 
 namespace weft::sched {
@@ -19,6 +20,11 @@ const char* name(thread_state s) noexcept {
   return "unknown";
 }
 
+std::uint16_t record_pool::next_home() noexcept {
+  static std::atomic<std::uint16_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed);
+}
+
 // Slabs double up to 4,096 records (256 KiB), so ten threads cost little and a million few allocations.
 void record_pool::grow() {
   const std::size_t count = slabs_.empty() ? 64 : std::min<std::size_t>(slabs_.back().count * 2, 4096);
@@ -27,6 +33,7 @@ void record_pool::grow() {
   thread_record* const records = slabs_.back().records.get();
   for (std::size_t i = count; i > 0; --i) {  // lowest address first out: neighbours in time are neighbours in memory
     records[i - 1].next = vacant_;
+    records[i - 1].home = home_;
     vacant_ = &records[i - 1];
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -51,9 +52,11 @@ class record_pool {
     std::size_t count;
   };
   void grow();
+  static std::uint16_t next_home() noexcept;
 
   std::vector<slab> slabs_;
   thread_record* vacant_ = nullptr;
+  std::uint16_t home_ = next_home();
 };
 
 /// Start blocks come in three sizes; larger ones go to operator new.

@@ -238,3 +238,16 @@ TEST_CASE("a program that exits in a weft thread leaks nothing, also in the eyes
   CHECK(end.exited_with(3));
   CHECK(end.errors.empty());
 }
+
+TEST_CASE("a mutex that is locked by threads of two schedulers ends the program with a sentence") {
+  const child_end end = in_child([] {
+    weft::mutex m;
+    weft::run([&] {
+      m.lock();
+      std::thread([&] { weft::run([&] { m.lock(); }); }).join();
+    });
+  });
+  INFO(end.errors);
+  CHECK(end.killed_by(SIGABRT));
+  CHECK(end.said("weft: a mutex was locked by threads of two schedulers; "));
+}
