@@ -11,9 +11,11 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "tests/in_child.hpp"
+#include "tests/skip.hpp"
 #include "weft/channel.hpp"
 #include "weft/condition_variable.hpp"
 #include "weft/mutex.hpp"
@@ -149,6 +151,19 @@ TEST_CASE("an exception that nobody catches names its thread, its type, its text
   CHECK(end.said("weft: thread 2 \"reader\" ended by an unhandled exception of type std::runtime_error: no such row\n"));
   CHECK(end.said(" throws_what_nobody_catches+0x"));
   CHECK(end.said("terminate called after throwing an instance of 'std::runtime_error'"));
+}
+
+TEST_CASE("an exception that nobody catches is reported as what it is on a small stack too") {
+  if (std::string_view(WEFT_TEST_SANITIZER) != "none") return skip("the frames of a sanitizer need more");
+  const child_end end = in_child([] {
+    weft::options how;
+    how.stack = 32 * 1024;
+    weft::run(how, [] { weft::thread({.name = "reader"}, [] { throws_what_nobody_catches(); }).join(); });
+  });
+  INFO(end.errors);
+  CHECK(end.killed_by(SIGABRT));
+  CHECK(end.said("weft: thread 2 \"reader\" ended by an unhandled exception of type std::runtime_error: no such row\n"));
+  CHECK(end.said(" throws_what_nobody_catches+0x"));
 }
 
 TEST_CASE("the program's own terminate handler has the last word, and is alone where no weft thread runs") {
