@@ -32,6 +32,8 @@ void carrier::begin() {
   own_signal_stack.emplace();
 }
 
+carrier::~carrier() { context_release_kernel_thread(extension.notes); }
+
 // ---- the life of an activation ----
 
 void scheduler::begin_activation(std::uint32_t number) {

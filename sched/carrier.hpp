@@ -22,6 +22,7 @@ struct carrier_face : detail::scheduler_face {
 /// One activation. Everything here is touched by its own kernel thread only, but for `summons`.
 struct carrier {
   carrier(scheduler& of, std::uint32_t number);
+  ~carrier();
   carrier(const carrier&) = delete;
   carrier& operator=(const carrier&) = delete;
   /// First thing on its kernel thread.

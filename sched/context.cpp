@@ -289,10 +289,17 @@ void context_adopt_kernel_thread([[maybe_unused]] context_notes& notes) {
     pthread_attr_getstack(&attributes, &low, &notes.size);
     notes.low = low;
     pthread_attr_destroy(&attributes);
+    __lsan_register_root_region(notes.low, notes.size);  // while a thread's stack is current, LeakSanitizer looks at that only
   }
 #endif
 #if defined(WEFT_TSAN)
   notes.shadow = __tsan_get_current_fiber();
+#endif
+}
+
+void context_release_kernel_thread([[maybe_unused]] context_notes& notes) noexcept {
+#if defined(WEFT_ASAN)
+  if (notes.low != nullptr) __lsan_unregister_root_region(notes.low, notes.size);
 #endif
 }
 

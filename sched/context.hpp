@@ -69,8 +69,9 @@ inline void context_attach(context_notes& notes, void* low, std::size_t size) {
 inline void context_detach(context_notes& notes, void* low, std::size_t size) noexcept {
   if (tools_watch) [[unlikely]] tell_detached(notes, low, size);
 }
-/// The same for the calling kernel thread's own stack.
+/// The same for the calling kernel thread's own stack: from when it may be left for another one to when it no longer is.
 void context_adopt_kernel_thread(context_notes& notes);
+void context_release_kernel_thread(context_notes& notes) noexcept;
 
 #if WEFT_CONTEXT_NATIVE
 extern "C" void weft_switch_context(void** save_here, void* resume) noexcept;

@@ -58,13 +58,8 @@ bool is_overflow(const thread_record& self, const void* address) noexcept {
   return place && place->in_guard && place->slot == self.extension->slot;
 }
 
-void print_overflow(const thread_record& self, void* context) noexcept {
-  const stack_bounds usable = bounds_of(self);
-  plain_text sentence;
-  sentence << "weft: stack overflow in " << self << ": all " << usable.high - usable.low
-           << " bytes of its stack are used; give it more with attributes::stack or options::stack\n";
-  print_report(sentence.view());
-  const call_stack stack = walk_interrupted(context, {0, usable.high});  // its first frames may lie below any bound
+// With the linker's names, on little stack.
+void print_frames(const call_stack& stack) noexcept {
   for (std::size_t i = 0; i < std::min(stack.kept, frames_told); ++i) {
     plain_text line;
     line << "  ";
@@ -73,6 +68,15 @@ void print_overflow(const thread_record& self, void* context) noexcept {
   }
   plain_text count;
   print_report((count << "  " << stack.total << " frames in all\n").view());
+}
+
+void print_overflow(const thread_record& self, void* context) noexcept {
+  const stack_bounds usable = bounds_of(self);
+  plain_text sentence;
+  sentence << "weft: stack overflow in " << self << ": all " << usable.high - usable.low
+           << " bytes of its stack are used; give it more with attributes::stack or options::stack\n";
+  print_report(sentence.view());
+  print_frames(walk_interrupted(context, {0, usable.high}));  // its first frames may lie below any bound
 }
 
 // ---- signals ----
@@ -145,10 +149,16 @@ std::string describe_exception() {
   return text;
 }
 
+// What makes C++ names readable recurses, and takes some 10 KiB of stack for long ones: too much for a small one.
 void print_end(const thread_record& self, const void* hidden) {
+  constexpr std::size_t room_for_names = 64 * 1024;
   std::string why = " called std::terminate";
   if (std::current_exception() != nullptr) why = " ended by an unhandled exception" + describe_exception();
-  print_report("weft: " + who(self) + why + "\n" + frame_namer().lines(walk_here(hidden, bounds_of(self))));
+  print_report("weft: " + who(self) + why + "\n");
+  const stack_bounds bounds = bounds_of(self);
+  const call_stack stack = walk_here(hidden, bounds);
+  if (reinterpret_cast<std::uintptr_t>(hidden) - bounds.low < room_for_names) return print_frames(stack);
+  print_report(frame_namer().lines(stack));
 }
 
 void on_terminate() {

@@ -16,12 +16,21 @@ void mutex::lock_slow(detail::cancellation mode) {
   if ((holder_ & ~promised) == word(self)) {
     detail::throw_error(std::errc::resource_deadlock_would_occur, "mutex::lock: the calling thread holds this mutex already");
   }
+  check_home(*self);
   detail::waiter w;
   w.what = "mutex";
   w.object = this;
   if (detail::park(waiters_, w, never, mode) == detail::wake_reason::cancelled) detail::throw_cancelled();
   if (holder_ != promised) [[unlikely]] return take_up(w, mode);
   holder_ = word(detail::current_thread());
+}
+
+// Two schedulers that meet at a mutex is a race that nothing can repair; where it can be seen it is said.
+void mutex::check_home(const detail::thread_record& self) const noexcept {
+  const auto* const holder = reinterpret_cast<const detail::thread_record*>(holder_ & ~promised);
+  const bool theirs = holder != nullptr ? holder->home != self.home : !waiters_.empty() && waiters_.front()->thread->home != self.home;
+  if (!theirs) [[likely]] return;
+  sched::fatal("weft: a mutex was locked by threads of two schedulers; each mutex belongs to one, and schedulers talk by weft::poster");
 }
 
 // The caller was woken to take the mutex, and a try_lock came first: it waits again, before all others. There is no promise

@@ -1,7 +1,9 @@
 #include "sched/record_pool.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <new>
+#include <system_error>
 
 namespace weft::sched {
 
@@ -27,16 +29,40 @@ const char* name(thread_state s) noexcept {
   return "unknown";
 }
 
+namespace {
+
+[[noreturn]] void throw_no_memory() {
+  detail::throw_error(std::errc::not_enough_memory,
+                      "weft: there is no memory for the record of another thread (a limit of RLIMIT_AS, of the container, or the "
+                      "machine's own); let threads end first");
+}
+
+}  // namespace
+
+std::uint16_t record_pool::next_home() noexcept {
+  static std::atomic<std::uint16_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed);
+}
+
 // Slabs double up to 4,096 records (256 KiB), so ten threads cost little and a million few allocations.
-void record_pool::grow() {
+void record_pool::grow() try {
   const std::size_t count = slabs_.empty() ? 64 : std::min<std::size_t>(slabs_.back().count * 2, 4096);
   slabs_.reserve(slabs_.size() + 1);
   slabs_.push_back({std::make_unique<thread_record[]>(count), count});
   thread_record* const records = slabs_.back().records.get();
   for (std::size_t i = count; i > 0; --i) {  // lowest address first out: neighbours in time are neighbours in memory
     records[i - 1].next = vacant_;
+    records[i - 1].home = home_;
     vacant_ = &records[i - 1];
   }
+} catch (const std::bad_alloc&) {
+  throw_no_memory();
+}
+
+void* start_pool::allocate(std::size_t bytes) try {
+  return ::operator new(bytes);
+} catch (const std::bad_alloc&) {
+  throw_no_memory();
 }
 
 start_pool::~start_pool() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -16,7 +17,7 @@ class record_pool {
   record_pool(const record_pool&) = delete;
   record_pool& operator=(const record_pool&) = delete;
 
-  /// A vacant record, the one given back last. @throws std::bad_alloc
+  /// A vacant record, the one given back last. @throws std::system_error(not_enough_memory)
   [[nodiscard]] thread_record& take() {
     if (vacant_ == nullptr) [[unlikely]] grow();
     thread_record& record = *vacant_;
@@ -51,9 +52,11 @@ class record_pool {
     std::size_t count;
   };
   void grow();
+  static std::uint16_t next_home() noexcept;
 
   std::vector<slab> slabs_;
   thread_record* vacant_ = nullptr;
+  std::uint16_t home_ = next_home();
 };
 
 /// Start blocks come in three sizes; larger ones go to operator new.
@@ -64,11 +67,12 @@ class start_pool {
   start_pool& operator=(const start_pool&) = delete;
   ~start_pool();
 
+  /// @throws std::system_error(not_enough_memory)
   [[nodiscard]] void* take(std::size_t bytes) {
     const std::size_t shelf = shelf_of(bytes);
-    if (shelf == shelf_count) [[unlikely]] return ::operator new(bytes);
+    if (shelf == shelf_count) [[unlikely]] return allocate(bytes);
     free_block* const block = shelves_[shelf];
-    if (block == nullptr) [[unlikely]] return ::operator new(smallest << shelf);
+    if (block == nullptr) [[unlikely]] return allocate(smallest << shelf);
     shelves_[shelf] = block->next;
     return block;
   }
@@ -87,6 +91,7 @@ class start_pool {
   struct free_block {
     free_block* next;
   };
+  static void* allocate(std::size_t bytes);
   static constexpr std::size_t smallest = 128;
   static constexpr std::size_t shelf_count = 3;
   static std::size_t shelf_of(std::size_t bytes) noexcept {

@@ -91,6 +91,7 @@ struct alignas(64) thread_record {
   std::uint32_t number = 0;
   sched::thread_state state = sched::thread_state::vacant;
   std::uint8_t flags = 0;
+  std::uint16_t home = 0;  // which scheduler's, among the last 65,536 of the process
 
   [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return (flags & flag) != 0; }
 

@@ -7,10 +7,15 @@
 
 #include <cstdlib>
 #include <exception>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <thread>
 
 #include "tests/in_child.hpp"
+#include "tests/skip.hpp"
 #include "weft/channel.hpp"
 #include "weft/condition_variable.hpp"
 #include "weft/mutex.hpp"
@@ -148,6 +153,19 @@ TEST_CASE("an exception that nobody catches names its thread, its type, its text
   CHECK(end.said("terminate called after throwing an instance of 'std::runtime_error'"));
 }
 
+TEST_CASE("an exception that nobody catches is reported as what it is on a small stack too") {
+  if (std::string_view(WEFT_TEST_SANITIZER) != "none") return skip("the frames of a sanitizer need more");
+  const child_end end = in_child([] {
+    weft::options how;
+    how.stack = 32 * 1024;
+    weft::run(how, [] { weft::thread({.name = "reader"}, [] { throws_what_nobody_catches(); }).join(); });
+  });
+  INFO(end.errors);
+  CHECK(end.killed_by(SIGABRT));
+  CHECK(end.said("weft: thread 2 \"reader\" ended by an unhandled exception of type std::runtime_error: no such row\n"));
+  CHECK(end.said(" throws_what_nobody_catches+0x"));
+}
+
 TEST_CASE("the program's own terminate handler has the last word, and is alone where no weft thread runs") {
   const child_end weft_thread = in_child([] {
     std::set_terminate(says_mine);
@@ -217,4 +235,34 @@ TEST_CASE("waking threads from a kernel thread that is none of weft's ends the p
   c.notify_all();  // nobody waits: no effect, and no harm
   channel.close();
   CHECK(channel.closed());
+}
+
+// In a program of its own: frames that the detection of use after return moves to the heap are nothing that LeakSanitizer looks at.
+TEST_CASE("a program that exits in a weft thread leaks nothing, also in the eyes of LeakSanitizer") {
+  if (std::getenv("WEFT_TEST_EXITS") != nullptr) {
+    const auto held = std::make_unique<std::string>(1000, 'x');  // by the stack that called run()
+    weft::run([] { weft::thread([] { std::exit(3); }).join(); });
+  }
+  const child_end end = in_child([] {
+    setenv("WEFT_TEST_EXITS", "1", 1);
+    setenv("ASAN_OPTIONS", "detect_stack_use_after_return=0", 1);
+    close(STDOUT_FILENO);
+    execl("/proc/self/exe", "crash_test", "-tc=a program that exits in a weft thread*", nullptr);
+  });
+  INFO(end.errors);
+  CHECK(end.exited_with(3));
+  CHECK(end.errors.empty());
+}
+
+TEST_CASE("a mutex that is locked by threads of two schedulers ends the program with a sentence") {
+  const child_end end = in_child([] {
+    weft::mutex m;
+    weft::run([&] {
+      m.lock();
+      std::thread([&] { weft::run([&] { m.lock(); }); }).join();
+    });
+  });
+  INFO(end.errors);
+  CHECK(end.killed_by(SIGABRT));
+  CHECK(end.said("weft: a mutex was locked by threads of two schedulers; "));
 }

@@ -13,7 +13,8 @@ namespace weft {
 ///
 /// Let it pass: it unwinds the thread and ends it quietly. Deliberately no `std::exception`, so that `catch (const
 /// std::exception&)` for errors does not swallow it; `catch (...)` must rethrow it, as with a thread cancelled in POSIX.
-/// A thread that catches it and blocks again gets it again. While a thread unwinds, its destructors may block undisturbed.
+/// A thread that catches it and blocks again gets it again. While a thread unwinds, its destructors may block undisturbed; where
+/// a thread that was asked to end leaves a scope without an exception, their waits throw this too, as any other's.
 class cancelled {
  public:
   [[nodiscard]] const char* what() const noexcept { return "weft: the thread was asked to end"; }

@@ -52,7 +52,8 @@ class thread {
   thread() noexcept = default;
 
   /// Starts a thread that calls `fn(args...)` with decayed copies of its arguments.
-  /// @throws std::system_error when no memory or stack is to be had (the text names the limit), operation_not_permitted
+  /// @throws std::system_error when no stack is to be had (the text names the limit) or no memory for the thread's record
+  ///         (not_enough_memory; std::bad_alloc when there is none for the error either), operation_not_permitted
   ///         off a weft thread; whatever copying the arguments throws.
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
