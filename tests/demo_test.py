@@ -211,6 +211,38 @@ class BlockingIo(unittest.TestCase):
         self.assertIn("Usage: blocking_io", run("blocking_io", "--help").stdout)
 
 
+class Frozen(unittest.TestCase):
+    LAST = re.compile(r"plain_gap_ms=(\d+\.\d) regions_gap_ms=(\d+\.\d)")
+
+    def test_regions_keep_the_heart_beating_where_plain_calls_stop_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = run("frozen", "--quick", env={**os.environ, "WEFT_TRACE": "", "TMPDIR": folder})
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertEqual(os.listdir(folder), [], "a trace was left behind")
+        for part in ("plain calls", "weft::blocking", "the heart stopped for at most", "processor", "heartbeat", "flock a file"):
+            self.assertIn(part, result.stdout)
+        self.assertEqual(result.stdout.count("# ran"), 2, "two timelines")
+        last = self.LAST.fullmatch(result.stdout.splitlines()[-1])
+        self.assertIsNotNone(last, result.stdout)
+        self.assertGreater(float(last[1]), 15 + 22)  # plain: the two that sleep freeze all, one after the other
+
+    def test_a_trace_of_each_run_is_kept_where_the_user_says(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "kept.json")
+            self.assertEqual(run("frozen", "--quick", env={**os.environ, "WEFT_TRACE": trace}).returncode, 0)
+            for name in (trace, trace + ".2"):
+                with open(name, encoding="utf-8") as stream:
+                    self.assertIn("heartbeat", stream.read())
+
+    def test_what_cannot_be_done_is_a_sentence_and_status_2(self):
+        for arguments, more, sentence in ((["--fast"], {}, 'not "--fast"'), (["--quick"], {"TMPDIR": "/nowhere"}, "/nowhere"),
+                                          (["--quick"], {"PATH": "/nowhere"}, "cannot start the program sleep")):
+            result = run("frozen", *arguments, env={**os.environ, "WEFT_TRACE": "", **more})
+            self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
+            self.assertIn(sentence, result.stderr)
+        self.assertIn("Usage: frozen", run("frozen", "--help").stdout)
+
+
 class EchoServer(unittest.TestCase):
     def setUp(self):
         self.server = subprocess.Popen([os.path.join(DEMOS, "echo_server")], stdout=subprocess.PIPE,
