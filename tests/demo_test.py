@@ -243,6 +243,23 @@ class Frozen(unittest.TestCase):
         self.assertIn("Usage: frozen", run("frozen", "--help").stdout)
 
 
+class NullFork(unittest.TestCase):
+    def test_the_table_has_four_systems_and_the_papers_figures(self):
+        result = run("null_fork", "--quick")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for row in ("processes .*11300 +1840", "kernel threads .* 948 +441", "weft, without activations .* 34 +37",
+                    "weft, activations standing by .* 37 +42"):
+            self.assertRegex(result.stdout, row)
+        pair = r"\d+\.\d+/\d+\.\d+"
+        self.assertRegex(result.stdout.splitlines()[-1], f"^processes={pair} kernel_threads={pair} without={pair} with={pair}$")
+
+    def test_wrong_usage_is_a_sentence_and_status_2(self):
+        result = run("null_fork", "--fast")
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn('not "--fast"', result.stderr)
+        self.assertIn("Usage: null_fork", run("null_fork", "--help").stdout)
+
+
 class EchoServer(unittest.TestCase):
     def setUp(self):
         self.server = subprocess.Popen([os.path.join(DEMOS, "echo_server")], stdout=subprocess.PIPE,
