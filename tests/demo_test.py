@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import xml.etree.ElementTree
 
 DEMOS = ""
 LAST_LINE = re.compile(
@@ -258,6 +259,36 @@ class NullFork(unittest.TestCase):
         self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertIn('not "--fast"', result.stderr)
         self.assertIn("Usage: null_fork", run("null_fork", "--help").stdout)
+
+
+class NBody(unittest.TestCase):
+    def test_three_kinds_of_threads_compute_the_same_and_are_drawn(self):
+        with tempfile.TemporaryDirectory() as folder:
+            picture = os.path.join(folder, "out.svg")
+            result = run("nbody", "--quick", picture)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            drawn = xml.etree.ElementTree.parse(picture).getroot()
+        for percent in (100, 80, 60):
+            self.assertRegex(result.stdout, rf"\n +{percent} % ( \| +\d+\.\d ms +\d+ *){{3}}\n")
+        self.assertRegex(result.stdout, r" 100 % ( \| +\d+\.\d ms +0 *){3}\n", "a miss with all of the memory")
+        self.assertIn("All runs computed the same", result.stdout)
+        times = r"\d+\.\d/\d+\.\d"
+        self.assertRegex(result.stdout.splitlines()[-1],
+                         f"^crossing=(\\d+|none) kernel_ms={times} plain_ms={times} upcalls_ms={times}$")
+        svg = "{http://www.w3.org/2000/svg}"
+        self.assertEqual(drawn.tag, svg + "svg")
+        self.assertEqual(len(drawn.findall(svg + "polyline")), 3)
+        words = [text.text for text in drawn.iter(svg + "text")]
+        for text in ("100 %", "60 %", "execution time, s", "kernel threads"):
+            self.assertIn(text, words)
+
+    def test_what_cannot_be_done_is_a_sentence_and_status_2(self):
+        for arguments, sentence in ((["--fast"], 'not "--fast"'), (["a.svg", "b.svg"], 'not "b.svg"'), (["--miss-us"], "1 to 1000000"),
+                                    (["--miss-us", "0"], "1 to 1000000"), (["/nowhere/x.svg"], "cannot write /nowhere/x.svg: No")):
+            result = run("nbody", *arguments)
+            self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
+            self.assertIn(sentence, result.stderr)
+        self.assertIn("Usage: nbody", run("nbody", "--help").stdout)
 
 
 class EchoServer(unittest.TestCase):
