@@ -89,12 +89,17 @@ template <class Level> run_result run(const problem& wanted) {
 // Stacks of 256 KiB, as weft's are: then glibc keeps and reuses those of threads that ended, instead of asking the kernel for
 // 8 MiB each time, which would make kernel threads look five times as dear.
 run_result run_on_kernel_threads(const problem& wanted) {
-  pthread_attr_t attributes;
-  ::pthread_attr_init(&attributes);
-  ::pthread_attr_setstacksize(&attributes, 256 * 1024);
-  ::pthread_setattr_default_np(&attributes);
-  ::pthread_attr_destroy(&attributes);
-  return run<kernel_level>(wanted);
+  pthread_attr_t usual;
+  pthread_attr_t small;
+  ::pthread_getattr_default_np(&usual);
+  ::pthread_getattr_default_np(&small);
+  ::pthread_attr_setstacksize(&small, 256 * 1024);
+  ::pthread_setattr_default_np(&small);
+  const run_result made = run<kernel_level>(wanted);
+  ::pthread_setattr_default_np(&usual);
+  ::pthread_attr_destroy(&small);
+  ::pthread_attr_destroy(&usual);
+  return made;
 }
 run_result run_without_upcalls(const problem& wanted) {
   return weft::run([&] { return run<user_level>(wanted); });
