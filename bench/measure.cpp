@@ -29,6 +29,20 @@ void pin_to_core(int core) {
   }
 }
 
+void use_both_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(measured_core, &cores);
+  CPU_SET(load_core, &cores);
+  if (sched_setaffinity(0, sizeof cores, &cores) != 0) fail_with_errno("cannot run on two cores");
+}
+
+double percentile(std::vector<double>& values, int percent) {
+  const auto wanted = values.begin() + (static_cast<std::ptrdiff_t>(values.size()) - 1) * percent / 100;
+  std::nth_element(values.begin(), wanted, values.end());
+  return *wanted;
+}
+
 void raise_descriptor_limit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) fail_with_errno("getrlimit");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace bench {
 
@@ -15,6 +16,9 @@ inline constexpr int load_core = 1;      // load generators run here
 
 /// Confines the calling kernel thread, and those it starts, to `core`; says so on stderr if the machine has no such core.
 void pin_to_core(int core);
+
+/// Undoes `pin_to_core`, as far as the two cores that are measured on go, for the calling kernel thread and those it starts.
+void use_both_cores();
 
 /// Raises the limit of open descriptors as far as this user may.
 void raise_descriptor_limit();
@@ -36,6 +40,9 @@ double memory_bytes();
 
 /// Makes the compiler believe that `object` is read and written here, so that a loop around it is really executed.
 template <class T> inline void keep(T& object) { asm volatile("" : : "g"(&object) : "memory"); }
+
+/// The value that `percent` of all `values`, which get sorted in part, do not exceed.
+double percentile(std::vector<double>& values, int percent);
 
 /// A small, fast, repeatable sequence of pseudo-random numbers (xorshift64).
 class random_sequence {

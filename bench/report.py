@@ -37,7 +37,7 @@ def verdict(row, weft, peers):
 
 def print_row(row, weft, peers):
     figure = "–" if weft is None else short(weft)
-    print(f"{row.name:<22}{figure:>10} {row.unit:<8}{verdict(row, weft, peers)}".rstrip(), flush=True)
+    print(f"{row.name:<28}{figure:>10} {row.unit:<8}{verdict(row, weft, peers)}".rstrip(), flush=True)
     named = [f"{name} {short(peers[name])}" + (f" ({ratio(peers[name], weft)})" if weft is not None else "")
              for name in PEERS if name in peers]
     for start in range(0, len(named), 4):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 # Peers by the names that reports use, in the order of the table.
 PEERS = [
     "jump_fcontext", "boost-fiber", "state-threads", "go", "pthread", "coroutine",
-    "liburing", "hybrid", "epoll", "libuv", "asio",
+    "liburing", "hybrid", "epoll", "libuv", "asio", "offload-pool",
 ]
 
 
@@ -81,4 +81,12 @@ ROWS = [
     Row("read-hot-1", "1/s", [Target(1, "pthread")], better="more"),
     Row("read-hot-128", "1/s", [Target(0.95, "liburing")], better="more"),
     Row("read-direct-128", "cpu us", [at(6.1)]),
+    Row("blocking-free", "ns", [at(25), Target(1, "go")]),
+    Row("blocking-takeover-p50", "us", [at(60)]),
+    Row("blocking-takeover-p99", "us", [Target(1, "go")], printed_by="blocking-takeover-p50"),
+    Row("blocking-return", "us", [Target(1, "offload-pool")], printed_by="blocking-takeover-p50"),
+    Row("blocking-takeover-1core-p50", "us", [at(30)]),
+    Row("blocking-takeover-1core-p99", "us", [Target(1, "go")], printed_by="blocking-takeover-1core-p50"),
+    Row("blocking-return-1core", "us", [Target(1, "offload-pool")], printed_by="blocking-takeover-1core-p50"),
+    Row("blocking-carried", "us"),
 ]

@@ -103,7 +103,7 @@ def main():
     warn_if_busy()
     programs.build()
     systems = find_systems(arguments.peers)
-    if any(row.name.startswith("read-") for row in selected):
+    if any(row.name.startswith("read-") or row.name == "blocking-carried" for row in selected):
         programs.make_read_file()
 
     results = []

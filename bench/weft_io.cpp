@@ -17,6 +17,7 @@
 #include "pipe_pairs.hpp"
 #include "read_file.hpp"
 #include "weft_rows.hpp"
+#include "within_weft.hpp"
 
 namespace bench {
 namespace {

@@ -8,9 +8,7 @@
 namespace bench {
 
 std::vector<row> weft_thread_rows();
+std::vector<row> weft_blocking_rows();
 std::vector<row> weft_io_rows();
-
-/// The same rows, each measured inside a scheduler, as its first thread.
-std::vector<row> within_weft(std::vector<row> rows);
 
 }  // namespace bench

@@ -13,6 +13,7 @@
 #include "scale_rows.hpp"
 #include "thread_rows.hpp"
 #include "weft_rows.hpp"
+#include "within_weft.hpp"
 
 namespace bench {
 namespace {

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import xml.etree.ElementTree
 
 DEMOS = ""
 LAST_LINE = re.compile(
@@ -249,6 +250,85 @@ class BlockingIo(unittest.TestCase):
             self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
             self.assertIn(sentence, result.stderr)
         self.assertIn("Usage: blocking_io", run("blocking_io", "--help").stdout)
+
+
+class Frozen(unittest.TestCase):
+    LAST = re.compile(r"plain_gap_ms=(\d+\.\d) regions_gap_ms=(\d+\.\d)")
+
+    def test_regions_keep_the_heart_beating_where_plain_calls_stop_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = run("frozen", "--quick", env={**os.environ, "WEFT_TRACE": "", "TMPDIR": folder})
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertEqual(os.listdir(folder), [], "a trace was left behind")
+        for part in ("plain calls", "weft::blocking", "the heart stopped for at most", "processor", "heartbeat", "flock a file"):
+            self.assertIn(part, result.stdout)
+        self.assertEqual(result.stdout.count("# ran"), 2, "two timelines")
+        last = self.LAST.fullmatch(result.stdout.splitlines()[-1])
+        self.assertIsNotNone(last, result.stdout)
+        self.assertGreater(float(last[1]), 15 + 22)  # plain: the two that sleep freeze all, one after the other
+
+    def test_a_trace_of_each_run_is_kept_where_the_user_says(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "kept.json")
+            self.assertEqual(run("frozen", "--quick", env={**os.environ, "WEFT_TRACE": trace}).returncode, 0)
+            for name in (trace, trace + ".2"):
+                with open(name, encoding="utf-8") as stream:
+                    self.assertIn("heartbeat", stream.read())
+
+    def test_what_cannot_be_done_is_a_sentence_and_status_2(self):
+        for arguments, more, sentence in ((["--fast"], {}, 'not "--fast"'), (["--quick"], {"TMPDIR": "/nowhere"}, "/nowhere"),
+                                          (["--quick"], {"PATH": "/nowhere"}, "cannot start the program sleep")):
+            result = run("frozen", *arguments, env={**os.environ, "WEFT_TRACE": "", **more})
+            self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
+            self.assertIn(sentence, result.stderr)
+        self.assertIn("Usage: frozen", run("frozen", "--help").stdout)
+
+
+class NullFork(unittest.TestCase):
+    def test_the_table_has_four_systems_and_the_papers_figures(self):
+        result = run("null_fork", "--quick")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        for row in ("processes .*11300 +1840", "kernel threads .* 948 +441", "weft, without activations .* 34 +37",
+                    "weft, activations standing by .* 37 +42"):
+            self.assertRegex(result.stdout, row)
+        pair = r"\d+\.\d+/\d+\.\d+"
+        self.assertRegex(result.stdout.splitlines()[-1], f"^processes={pair} kernel_threads={pair} without={pair} with={pair}$")
+
+    def test_wrong_usage_is_a_sentence_and_status_2(self):
+        result = run("null_fork", "--fast")
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn('not "--fast"', result.stderr)
+        self.assertIn("Usage: null_fork", run("null_fork", "--help").stdout)
+
+
+class NBody(unittest.TestCase):
+    def test_three_kinds_of_threads_compute_the_same_and_are_drawn(self):
+        with tempfile.TemporaryDirectory() as folder:
+            picture = os.path.join(folder, "out.svg")
+            result = run("nbody", "--quick", picture)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            drawn = xml.etree.ElementTree.parse(picture).getroot()
+        for percent in (100, 80, 60):
+            self.assertRegex(result.stdout, rf"\n +{percent} % ( \| +\d+\.\d ms +\d+ *){{3}}\n")
+        self.assertRegex(result.stdout, r" 100 % ( \| +\d+\.\d ms +0 *){3}\n", "a miss with all of the memory")
+        self.assertIn("All runs computed the same", result.stdout)
+        times = r"\d+\.\d/\d+\.\d"
+        self.assertRegex(result.stdout.splitlines()[-1],
+                         f"^crossing=(\\d+|none) kernel_ms={times} plain_ms={times} upcalls_ms={times}$")
+        svg = "{http://www.w3.org/2000/svg}"
+        self.assertEqual(drawn.tag, svg + "svg")
+        self.assertEqual(len(drawn.findall(svg + "polyline")), 3)
+        words = [text.text for text in drawn.iter(svg + "text")]
+        for text in ("100 %", "60 %", "execution time, s", "kernel threads"):
+            self.assertIn(text, words)
+
+    def test_what_cannot_be_done_is_a_sentence_and_status_2(self):
+        for arguments, sentence in ((["--fast"], 'not "--fast"'), (["a.svg", "b.svg"], 'not "b.svg"'), (["--miss-us"], "1 to 1000000"),
+                                    (["--miss-us", "0"], "1 to 1000000"), (["/nowhere/x.svg"], "cannot write /nowhere/x.svg: No")):
+            result = run("nbody", *arguments)
+            self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
+            self.assertIn(sentence, result.stderr)
+        self.assertIn("Usage: nbody", run("nbody", "--help").stdout)
 
 
 class EchoServer(unittest.TestCase):

@@ -38,13 +38,18 @@ var rows = []row{
 	{"pipe-1000", pipeMessage},
 	{"read-hot-1", func() float64 { return measureReads(hot, 1).operationsPerSecond }},
 	{"read-hot-128", func() float64 { return measureReads(hot, 128).operationsPerSecond }},
+	{"blocking-takeover-p50", blockingHandoffOnTwoCores},
+	{"blocking-takeover-1core-p50", func() float64 { return blockingHandoff("-1core") }},
 	{"read-direct-128", func() float64 { return measureReads(direct, 128).cpuNsPerOperation * 1e-3 }},
 }
 
 // Confines every kernel thread that the runtime has started, and thereby those it will start.
-func pinToCore(core uint) {
-	cores := [128]uint64{}
-	cores[core/64] = 1 << (core % 64)
+func pinToCore(core uint) { runOnCores(1 << core) }
+
+func useBothCores() { runOnCores(1<<0 | 1<<1) }
+
+func runOnCores(mask uint64) {
+	cores := [128]uint64{mask}
 	kernelThreads, _ := os.ReadDir("/proc/self/task")
 	for _, each := range kernelThreads {
 		id, _ := strconv.Atoi(each.Name())
