@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "sched/scheduler.hpp"
+#include "weft/detail/preemption.hpp"
 
 namespace weft::detail {
 void set_this_scheduler(scheduler_face* face) noexcept;  // park.cpp
@@ -27,6 +28,7 @@ carrier::carrier(scheduler& of, std::uint32_t n) : number(n), home(&of) {
 void carrier::begin() {
   exceptions = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
   error = &errno;
+  kernel_thread = upcall::this_kernel_thread();
   save(fp);
   context_adopt_kernel_thread(extension.notes);
   own_signal_stack.emplace();
@@ -57,6 +59,7 @@ void scheduler::settle_on(carrier& by) noexcept {
   carrier_ = &by;
   exceptions_ = by.exceptions;
   errno_ = by.error;
+  settled_.store(std::uint64_t{by.number} << 32 | static_cast<std::uint32_t>(by.kernel_thread), std::memory_order_relaxed);
   if (pool_ != nullptr) pool_->watched = 0;
   if (source != nullptr) source->moved_to(by.number);
 }

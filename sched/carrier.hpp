@@ -36,6 +36,7 @@ struct carrier {
   };
 
   std::uint32_t number;
+  int kernel_thread = 0;  // the kernel's number for it
   scheduler* const home;
   thread_record record;  // stands for the kernel thread's own stack; never in a queue
   thread_extension extension;

@@ -140,6 +140,7 @@ bool scheduler::take_back(carrier& me, thread_record& self) noexcept {
   if (detail::processor::grip_of(now) != grip::idle || !processor_.take(now, me.number)) return false;
   pool_->rouse(carrier_of(detail::processor::holder(now)).place.load(std::memory_order_relaxed));
   settle_on(me);
+  rest(false);
   record(trace::kind::busy, me.record);
   pool_->free.fetch_add(1, std::memory_order_relaxed);  // the sleeper will find itself standing by
   --away_;

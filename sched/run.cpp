@@ -6,6 +6,7 @@
 
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
+#include "sched/stall.hpp"
 #include "sched/trace_file.hpp"
 #include "weft/detail/region.hpp"
 #include "weft/runtime.hpp"
@@ -58,6 +59,7 @@ void run(const options& how, start_block* main) {
   const sched::crash_reports reports;
   const sched::trace_file trace(scheduler);
   const occupied here(scheduler);
+  const std::unique_ptr<sched::stall_watch> watch = sched::watch_for_stalls(scheduler);
   scheduler.run(first.release());
 }
 

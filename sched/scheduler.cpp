@@ -39,6 +39,7 @@
 #include <utility>
 
 #include "sched/report.hpp"
+#include "sched/stall.hpp"
 
 namespace weft::sched {
 
@@ -69,11 +70,13 @@ scheduler::~scheduler() {
 // ---- the loop of the activation ----
 
 void scheduler::run(detail::start_block* main) {
+  rest(false);
   note({upcall::kind::processor_added, upcall::cause::start, first_.number, 0, 0, {}, nullptr});
   main_ = &spawn({.name = "main"}, main);
   detach(const_cast<thread_record&>(*main_));
   loop(first_);
   if (pool_ != nullptr) {
+    rest(true);
     pool_->stand_by(first_.number);  // until the last thread has ended, wherever that is
     pool_->join();
     settle_on(first_);
@@ -84,7 +87,7 @@ void scheduler::run(detail::start_block* main) {
 
 // Runs threads for as long as `me`, the activation on whose stack this is, holds the processor.
 void scheduler::loop(carrier& me) {
-  for (;;) {
+  for (;; ++turns_) {
     if (loop_.ending && alive_ == 0) inbox_->refuse();  // what was accepted before is still done
     if (posts_due()) take_posts();
     if (has_returned()) [[unlikely]] take_returned();
@@ -144,8 +147,10 @@ bool scheduler::idle() {
   if (!stackless_.empty() || inbox_->has_posts()) until = std::min(until, source->now() + retry);  // no memory for them
   if (posts_due() || has_returned()) until = time_point{};
   record(trace::kind::idle, carrier_->record);
-  if (pool_ != nullptr && !doze(until)) return false;
+  rest(true);
+  if (pool_ != nullptr && !doze(until)) return false;  // whoever took the processor has ended the rest
   if (pool_ == nullptr) source->wait(until);
+  rest(false);
   record(trace::kind::busy, carrier_->record);
   if (thread_record* const t = stackless_.take(); t != nullptr) {  // perhaps there is memory by now
     ready_.put(*t);
@@ -153,6 +158,26 @@ bool scheduler::idle() {
   }
   if (!timers_.empty()) expire_timers();
   return true;
+}
+
+// Tells those who look from outside whether there is anything to see.
+void scheduler::rest(bool now) noexcept {
+  // seq_cst: either the watch sees that the rest is over, or we see it asleep (stall.cpp).
+  resting_.store(now, std::memory_order_seq_cst);
+  if (!now && watch_ != nullptr) watch_->rest_is_over();
+}
+
+std::uint64_t scheduler::progress() const noexcept {
+  constexpr std::uint64_t scatter = 0x9E3779B97F4A7C15u;
+  const detail::processor::word word = processor_.look();
+  const bool held = detail::processor::grip_of(word) == detail::processor::grip::held;
+  if (!held || resting_.load(std::memory_order_seq_cst)) return 0;
+  return ((std::uint64_t{turns_} << 32 | budget_) * 2 + word * scatter) | 1;
+}
+
+int scheduler::kernel_thread() const noexcept {
+  const std::uint64_t settled = settled_.load(std::memory_order_relaxed);
+  return detail::processor::holder(processor_.look()) == settled >> 32 ? static_cast<int>(settled & 0xffff'ffff) : 0;
 }
 
 // Gives back the memory of stacks that nobody needed for a while: all but the most that were in use at once in the last window.

@@ -22,11 +22,14 @@
 #include "sched/stack.hpp"
 #include "sched/thread_record.hpp"
 #include "sched/timer_queue.hpp"
+#include "sched/watched_count.hpp"
 #include "weft/runtime.hpp"
 #include "weft/trace.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::sched {
+
+class stall_watch;
 
 /// One scheduler. All members are for the activation that holds its processor unless they say otherwise.
 class scheduler final : public detail::scheduler_face, public upcall::handler {
@@ -118,6 +121,16 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// The activation that holds the processor.
   [[nodiscard]] carrier& holder() noexcept { return *carrier_; }
 
+  // ---- seen from other kernel threads (stall.cpp) ----
+
+  /// Another number after every switch and every upcall that was taken; 0 while no thread holds the processor.
+  [[nodiscard]] std::uint64_t progress() const noexcept;
+  /// Kernel id of the kernel thread that holds the processor; 0 while it is on its way from one to another.
+  [[nodiscard]] int kernel_thread() const noexcept;
+  /// Who watches for stalls from here on; null: nobody.
+  void set_watch(stall_watch* by) noexcept { watch_ = by; }
+  [[nodiscard]] stall_watch* watch() const noexcept { return watch_; }
+
   // ---- the rest ----
 
   [[nodiscard]] const std::shared_ptr<inbox>& mail() const noexcept { return inbox_; }
@@ -146,6 +159,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void loop(carrier& me);
   [[nodiscard]] bool idle();
   [[nodiscard]] bool doze(time_point until);
+  void rest(bool now) noexcept;
   void poll_if_due();
   time_point trim_spare_stacks();
   void expire_timers();
@@ -213,7 +227,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
 
   // What every switch touches comes first, in as few cache lines as possible.
   ready_queue ready_;
-  unsigned budget_;                  // switches until the next look at upcalls
+  watched_count budget_;             // switches until the next look at upcalls
   bool observed_ = false;            // somebody subscribed to upcalls
   bool turn_due_ = false;            // run_first() is to ask whether it is the turn of the others: once per look at upcalls
   exception_state* exceptions_;      // of the kernel thread that holds the processor: settle_on() changes them
@@ -251,6 +265,12 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
     std::size_t from = 0;  // in the batch of the next delivery: what was noted before is not for it
   };
   std::vector<listener> observers_;
+
+  // For those who look from outside.
+  watched_count turns_;                  // of the loop
+  std::atomic<bool> resting_{true};      // no thread could run
+  std::atomic<std::uint64_t> settled_{0};  // number of the activation that found itself the holder, and its kernel id
+  stall_watch* watch_ = nullptr;
 
   // Activations. `processor_` is anybody's, `returned_` that of threads that come back, `to_carry_` under its lock.
   detail::processor processor_{1};

@@ -109,6 +109,36 @@ call_stack walk_interrupted(void* context, stack_bounds bounds) noexcept {
   return out;
 }
 
+// What points into the original is made to point into the copy: saved frame pointers. The base pointer, which nobody knows, is
+// that of an outermost frame: two zeros.
+call_stack walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
+                       std::span<std::uintptr_t> copy) noexcept {
+  constexpr std::size_t outermost = 2;
+  if (copy.size() <= outermost) return {};
+  const auto here = reinterpret_cast<std::uintptr_t>(copy.data());
+  const std::uintptr_t end = here + copy.size_bytes() - outermost * sizeof(std::uintptr_t);
+  for (std::uintptr_t& word : copy) {
+    if (word >= stack_pointer && word < bounds.high) word += here - stack_pointer;
+  }
+  std::fill(copy.end() - outermost, copy.end(), 0);
+  saved_registers registers;
+  registers.ip = instruction;
+  registers.sp = here;
+  registers.bp = end;
+  unw_context_t state;
+  unw_cursor_t cursor;
+  fill(state, registers);
+  if (unw_init_local2(&cursor, &state, UNW_INIT_SIGNAL_FRAME) != 0) return {};
+  call_stack out = walk(cursor, {here, end}, 0);
+  out.interrupted = true;
+  return out;
+}
+
+std::uintptr_t function_of(const call_stack& stack, std::size_t index) noexcept {
+  const symbol s = symbol_of(stack, index);
+  return *s.name == '\0' ? stack.address[index] : stack.address[index] - s.offset;
+}
+
 void describe_frame(plain_text& line, const call_stack& stack, std::size_t index) noexcept {
   const symbol s = symbol_of(stack, index);
   begin(line, stack, index);

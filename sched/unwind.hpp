@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -39,6 +40,15 @@ struct call_stack {
 
 /// Of what a signal interrupted; `context` is the third argument of its handler.
 [[nodiscard]] call_stack walk_interrupted(void* context, stack_bounds bounds) noexcept;
+
+/// Of a thread that waits in the kernel, of which the kernel tells no registers but these two. `copy` is its stack from
+/// `stack_pointer` on, or as much of it as was to be had, and is changed; `stack_pointer` and `bounds` are those of the original.
+/// Ends where a function without frame description, or one built without optimisation, keeps its frame in another register.
+[[nodiscard]] call_stack walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
+                                     std::span<std::uintptr_t> copy) noexcept;
+
+/// Where the function of frame `index` begins; the frame's address when nobody knows.
+[[nodiscard]] std::uintptr_t function_of(const call_stack& stack, std::size_t index) noexcept;
 
 /// Appends "#3 0x401c2f function+0x1f (file)" for frame `index`, with the name as the linker knows it. No malloc.
 void describe_frame(plain_text& line, const call_stack& stack, std::size_t index) noexcept;

@@ -1,0 +1,62 @@
+// The seam between scheduler and kernel for whoever holds the processor too long: interrupting a kernel thread by a signal of
+// ours, and asking the kernel where one waits. Declared here, implemented in upcall/preemption.cpp.
+//
+// Every interruption comes from a clock that runs only while its kernel thread runs. So it never ends a system call early: one
+// that waits is not interrupted, and one that does not wait has finished before the signal is delivered (upcall/preemption.cpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weft::upcall {
+
+/// Why our signal interrupts a kernel thread.
+enum class interruption : std::uint8_t {
+  question,  ///< somebody wants to know where it is
+};
+
+/// What is done about it: in the signal handler, on the interrupted kernel thread and its alternate stack, errno kept.
+/// `context` is the third argument of the handler.
+using interrupted = void (*)(interruption why, void* context) noexcept;
+
+/// The signal that `options::preemption_signal` asks for; for 0, a real-time signal that the program does nothing about. From
+/// here on it calls `then`, in all schedulers of the process and to the end of the process: one that is still on its way when
+/// the last scheduler ends would otherwise end the program.
+/// @throws std::system_error: invalid_argument when there is no such signal, device_or_resource_busy when the program handles
+///         it; the text says what to change
+[[nodiscard]] int take_signal(int wanted, interrupted then);
+
+/// Interrupts one kernel thread of this process, once.
+class question {
+ public:
+  /// As soon as `kernel_thread` runs in its own code: a tick of the kernel later, 1 to 10 ms. Never if it does not.
+  question(int kernel_thread, int signal) noexcept;
+  ~question();
+  question(const question&) = delete;
+  question& operator=(const question&) = delete;
+
+ private:
+  void* timer_ = nullptr;
+  bool made_ = false;
+};
+
+/// Where a kernel thread is, as far as the kernel tells.
+struct whereabouts {
+  bool waits = false;              ///< in the kernel; otherwise nothing else is known
+  int call = -1;                   ///< number of the system call; -1: a page fault, or unknown
+  std::uintptr_t instruction = 0;  ///< where it goes on, and the stack pointer there
+  std::uintptr_t stack_pointer = 0;
+  friend bool operator==(const whereabouts&, const whereabouts&) = default;
+};
+[[nodiscard]] whereabouts whereabouts_of(int kernel_thread) noexcept;
+
+/// Copies memory of this process that may change or vanish meanwhile. @returns the bytes copied; 0 also when the kernel refuses.
+[[nodiscard]] std::size_t read_memory(const void* from, void* to, std::size_t bytes) noexcept;
+
+/// Time for which `kernel_thread` had a core so far, in nanoseconds; 0 when it is gone.
+[[nodiscard]] std::int64_t core_time_of(int kernel_thread) noexcept;
+
+/// The calling kernel thread, as the kernel numbers it.
+[[nodiscard]] int this_kernel_thread() noexcept;
+
+}  // namespace weft::upcall

