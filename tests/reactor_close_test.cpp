@@ -101,8 +101,8 @@ TEST_CASE("closing ends more collected operations than 16 bits count") {
 TEST_CASE("what queues for a worker when its descriptor is closed never reaches the number's next file") {
   with_each_engine([](engine& e) {
     const scratch where;
-    const int old_file = where.make("old");
-    const int kept = ::fcntl(old_file, F_DUPFD_CLOEXEC, 0);
+    const int kept = where.make("old");
+    const int old_file = ::fcntl(kept, F_DUPFD_CLOEXEC, 300);  // a number that no open under way can take: they take the lowest
     int next_file = -1;
     const auto write = made(opcode::write, old_file, "for the old file");
     request sync(opcode::sync, old_file);
@@ -125,7 +125,9 @@ TEST_CASE("what queues for a worker when its descriptor is closed never reaches 
       e.start(write);
       e.poll();
       CHECK(e.close(old_file) == 0);
-      next_file = where.make("next");
+      const int made_file = where.make("next");
+      next_file = ::dup3(made_file, old_file, O_CLOEXEC);
+      ::close(made_file);
       CHECK(next_file == old_file);
     }
     for (request* const each : {&sync, &vectors, write.get()}) {
