@@ -96,7 +96,8 @@ inline void context_arrive(context_notes&) noexcept {}
 
 /// Saves the running context at `*save_here` and resumes the one saved in `resume`. Returns when somebody resumes this
 /// one, perhaps on another kernel thread. `from` is null when the running context will never be resumed.
-[[gnu::always_inline]] inline void switch_context(void** save_here, void* resume, context_notes* from, context_notes& to) noexcept {
+[[gnu::always_inline]] inline void switch_context(void** save_here, void* resume, context_notes* from,
+                                                  context_notes& to) noexcept {
   context_leave(from, to);
 #if WEFT_CONTEXT_NATIVE
   weft_switch_context(save_here, resume);

@@ -149,7 +149,8 @@ stack_slot* stack_pool::make_fresh(stack_store& store, stack_refusal& refusal) n
 }
 
 // Near a limit of address space, or of mappings where guards are laid by mprotect, a smaller slab may still fit: only when a
-// single stack is too much, the kernel has refused. What a slab has, a thread may be promised, so its guards are reserved at once.
+// single stack is too much, the kernel has refused. What a slab has, a thread may be promised, so its guards are reserved at
+// once.
 bool stack_pool::add_slab(stack_store& store, stack_refusal& refusal) noexcept try {
   constexpr std::size_t most_reserved = 1024;  // by one slab: none of them is there for other classes any more
   const auto hole = std::find(store.slabs.begin(), store.slabs.end(), nullptr);

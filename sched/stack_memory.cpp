@@ -53,7 +53,8 @@ guard_method ask_for_best_guards() noexcept {
 }
 
 // Lays guards from number `result.laid` on with mprotect; those not reserved only as far as the process has mappings for them.
-void protect(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count, bool reserved, guards_laid& result) noexcept {
+void protect(std::byte* first, std::size_t stride, std::size_t guard, std::size_t count, bool reserved,
+             guards_laid& result) noexcept {
   const std::size_t affordable = reserved ? count : affordable_guards(protected_guards.load(std::memory_order_relaxed));
   const std::size_t end = std::min(count, result.laid + affordable);
   result.tried_mprotect = true;

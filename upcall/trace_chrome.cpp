@@ -228,7 +228,8 @@ void chrome_writer::upcall_instant(const record& r, std::uint32_t row, std::uint
   instant(std::string(what).append(" ").append(why), row, at);
   out_ << R"(,"cat":"upcall","args":{"kind":")" << what << R"(","cause":")" << why << R"(","thread":)" << r.thread
        << R"(,"activation":)" << r.activation << R"(,"result":)" << r.value;
-  if (r.value < 0 && r.value > -4096 && static_cast<upcall::kind>(r.detail) == upcall::kind::unblocked) {  // the kernel's range of error numbers
+  const bool in_error_range = r.value < 0 && r.value > -4096;  // the kernel's error numbers
+  if (in_error_range && static_cast<upcall::kind>(r.detail) == upcall::kind::unblocked) {
     out_ << R"(,"error":)";
     out_.quoted(std::generic_category().message(static_cast<int>(-r.value)));
   }

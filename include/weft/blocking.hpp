@@ -33,7 +33,7 @@ namespace weft {
 /// @throws whatever `fn` throws; weft::cancelled; `std::system_error`: resource_unavailable_try_again if the kernel gives no
 ///         kernel thread that could carry on, operation_not_permitted off a weft thread.
 /// Callable from any weft thread. Cost: ≤ 25 ns and no system call if `fn` does not block (the first region after an idle
-/// sleep: 1.5 µs); 2–4 µs more where file operations of other threads are in flight, because then `fn` is carried to another
+/// sleep: 1.5 µs); ≈ 6 µs where file operations of other threads are in flight, because then `fn` is carried to another
 /// kernel thread first.
 /// Source: T. Anderson et al., "Scheduler Activations", ACM TOCS 10(1), 1992, section 3.1 (blocked and unblocked upcalls).
 template <std::invocable F> std::invoke_result_t<F> blocking(F&& fn) {

@@ -56,7 +56,8 @@ class channel {
   [[nodiscard]] bool try_send(T& value) { return try_send_now(value); }
   [[nodiscard]] bool try_send(T&& value) { return try_send_now(value); }
 
-  /// Sends, waiting at most until `when` on any clock, as it goes when the wait begins. `value` is moved from only when it returns true.
+  /// Sends, waiting at most until `when` on any clock, as it goes when the wait begins. `value` is moved from only when it
+  /// returns true.
   /// @throws channel_closed, weft::cancelled
   template <class Clock, class Duration>
   [[nodiscard]] bool try_send_until(T& value, const std::chrono::time_point<Clock, Duration>& when) {

@@ -15,7 +15,8 @@ namespace weft {
 /// `try_lock` may come before a waiter that was chosen and has not run yet: so `std::lock` and `std::scoped_lock` get on.
 ///
 /// Only for the threads of one scheduler: a thread of another one that finds it locked ends the program with a sentence. A
-/// thread must unlock what it locked before it ends: a later thread may be taken for it. Free lock + unlock: ≈ 2 ns, no atomic instruction.
+/// thread must unlock what it locked before it ends: a later thread may be taken for it. Free lock + unlock: ≈ 2 ns, no atomic
+/// instruction.
 class mutex {
  public:
   constexpr mutex() noexcept = default;

@@ -45,7 +45,7 @@ struct options {
   std::chrono::milliseconds stall_report{0};  ///< a thread that keeps the processor longer than this is reported with its
                                               ///< backtrace on standard error, once for each place; 0: as the environment's
                                               ///< WEFT_STALL says (milliseconds), otherwise nothing is
-  int preemption_signal = 0;  ///< the signal that asks such a thread where it is, made weft's for good; 0: a free real-time signal
+  int preemption_signal = 0;  ///< the signal that asks such a thread where it is, made weft's for good; 0: a free real-time one
   std::string name = "weft";                                ///< of the scheduler, in reports
   upcall::source* source = nullptr;                         ///< use this source instead of the kernel's (simulations, tests)
 };

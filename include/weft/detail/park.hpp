@@ -100,7 +100,8 @@ inline wake_reason park(wait_queue& queue, waiter& self, time_point deadline = n
   return self.reason;
 }
 
-/// Waits for the end of a thread; `self.reason` tells how the wait ended, `self.slot` which thread it was. @throws as `park_waiter`, and
+/// Waits for the end of a thread; `self.reason` tells how the wait ended, `self.slot` which thread it was.
+/// @throws as `park_waiter`, and
 /// resource_deadlock_would_occur when a thread waits for its own end.
 void await_end(thread_record& of, waiter& self, time_point deadline, cancellation mode);
 
