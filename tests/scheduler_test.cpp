@@ -395,7 +395,10 @@ TEST_CASE("a loop that runs its children first lets the others run, however ofte
       bool over = false;
       int turns = 0;
       weft::thread other([&] {
-        for (; !over; ++turns) weft::this_thread::yield();
+        while (!over) {
+          weft::this_thread::yield();
+          ++turns;
+        }
       });
       for (int i = 0; i < 10'000; ++i) {
         weft::thread child({.start = weft::start::now}, [&] { source.advance(20us); });

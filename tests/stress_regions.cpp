@@ -109,7 +109,7 @@ class actor {
       }
       case 3: {
         std::array<char, 64> block{};
-        w_.expect(w_.file.write_at(below(16) * block.size(), block) == block.size());
+        w_.expect(w_.file.write_at(static_cast<off_t>(below(16) * block.size()), block) == block.size());
         return;
       }
       default:
