@@ -80,6 +80,7 @@ void scheduler::start_thread(void** save_here, context_notes* from, thread_recor
   if (start->floating_point) {
     save(common_fp_);
     next.flags |= flag_floating_point;
+    extension->own_words = true;
   }
   context_attach(extension->notes, slot->lowest(), slot->usable_size());
   next.set_state(thread_state::running);

@@ -26,6 +26,7 @@
 #include "weft/detail/region.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "sched/scheduler.hpp"
 #include "weft/blocking.hpp"
@@ -102,13 +103,14 @@ void scheduler::be_carried() {
   thread_record& self = *current;
   carrier& me = *carrier_;
   self.set_state(thread_state::away);
+  self.extension->away_on.store(0, std::memory_order_relaxed);
   ++away_;
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
   note(about(upcall::kind::blocked, upcall::cause::region, self, -1));
   me.why = carrier::departure::to_carry;
   me.leaving = &self;
   exchange(self, me.record);
-  const bool own_words = self.has(flag_floating_point);
+  const bool own_words = self.extension->own_words;
   if (own_words) {
     save(self.extension->fp);
     load(common_fp_);
@@ -162,7 +164,7 @@ void scheduler::hand_back(carrier& me, thread_record& self) noexcept {
   me.why = carrier::departure::comes_back;
   me.leaving = &self;
   exchange_state(*me.exceptions, *me.error, self, me.record);
-  const bool own_words = self.has(flag_floating_point);
+  const bool own_words = self.extension->own_words;
   if (own_words) {
     save(self.extension->fp);
     load(me.fp);
@@ -219,7 +221,9 @@ void scheduler::stay_here(thread_record& self, thread_record& next) {
 }
 
 void scheduler::await_processor(carrier& me, thread_record& self) noexcept {
+  const int error = errno;  // the region's: it has not left its kernel thread
   pool_->await(me.summons);
+  errno = error;
   settle_on(me);
   current = &self;
   self.set_state(thread_state::running);

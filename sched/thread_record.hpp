@@ -66,9 +66,10 @@ struct thread_extension {
   stack_slot* slot = nullptr;
   context_notes notes;
   floating_point_control fp;
+  bool own_words = false;  // as flag_floating_point, for the thread itself while it is away: flags are the holder's then
   detail::start_block* start = nullptr;  // until its function was moved out
   carrier* pinned_to = nullptr;          // whose kernel thread it waits on for the processor; null: it comes back for good
-  std::atomic<std::uint32_t> away_on{0};  // number of the activation whose kernel thread runs its region, for reports
+  std::atomic<std::uint32_t> away_on{0};  // number of the activation whose kernel thread runs its region; 0: none yet
   char name[32] = {};
 };
 
