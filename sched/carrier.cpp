@@ -38,14 +38,18 @@ carrier::~carrier() { context_release_kernel_thread(extension.notes); }
 
 // ---- the life of an activation ----
 
-void scheduler::begin_activation(std::uint32_t number) {
-  auto& slot = others_[number - 2];
-  slot = std::make_unique<carrier>(*this, number);
-  slot->begin();
+// All that may fail for want of memory is done here, where the thread that enters a region can be told.
+void scheduler::prepare_activation(std::uint32_t number) {
+  others_[number - 2] = std::make_unique<carrier>(*this, number);
   source->enters(number);
+}
+
+void scheduler::begin_activation(std::uint32_t number) {
+  carrier& me = carrier_of(number);
+  me.begin();
   load(first_.fp);  // the kernel thread was made by one whose thread may have had words of its own
-  save(slot->fp);
-  detail::set_this_scheduler(&slot->off);
+  save(me.fp);
+  detail::set_this_scheduler(&me.off);
 }
 
 void scheduler::end_activation(std::uint32_t number) {

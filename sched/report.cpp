@@ -139,6 +139,7 @@ std::string report_writer::each() {
 // Where a thread in a region is, as far as the kernel says.
 std::string report_writer::region_text(const thread_record& t) const {
   const std::uint32_t number = t.extension->away_on.load(std::memory_order_relaxed);
+  if (number == 0) return ", on its way to a kernel thread of its own";
   const int call = scheduler_.pool_->system_call_of(number);
   return " on kernel thread " + to_string(scheduler_.pool_->kernel_thread_of(number)) +
          (call < 0 ? "" : ", in " + std::string(upcall::system_call_name(call)));

@@ -21,9 +21,11 @@
 // at every switch. Nothing that belongs to the kernel thread is kept in a local across a switch.
 //
 // Invariants.
-//   1. Only the activation that holds the processor touches anything here; other kernel threads reach `inbox` alone.
-//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue are exactly those created or
-//      ready. `current` is the one running, null while the loop itself runs.
+//   1. Only the activation that holds the processor touches anything here. Other kernel threads reach `inbox` alone; other
+//      activations the processor's word, the list of threads that come back, and under its lock that of threads to carry.
+//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue, or in one of the two queues of
+//      those that need something first (a stack, the processor on their own kernel thread), are exactly those created or ready.
+//      `current` is the one running, null while the loop itself runs.
 //   3. A waiter is linked (queue, timer, operation) exactly while its thread is parked or in_kernel.
 //   4. An operation's thread leaves in_kernel only by the operation's completion, whatever its deadline or a cancellation
 //      say: until then the kernel may write to its memory.
@@ -76,8 +78,8 @@ void scheduler::run(detail::start_block* main) {
   detach(const_cast<thread_record&>(*main_));
   loop(first_);
   if (pool_ != nullptr) {
-    rest(true);
     pool_->stand_by(first_.number);  // until the last thread has ended, wherever that is
+    rest(true);
     pool_->join();
     settle_on(first_);
   }

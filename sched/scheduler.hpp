@@ -111,6 +111,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   static void pause_region(carrier& me);
   static void resume_region(carrier& me) noexcept;
 
+  void prepare_activation(std::uint32_t number) override;
   void begin_activation(std::uint32_t number) override;
   bool take(std::uint32_t number, detail::processor::word seen) override;
   void serve(std::uint32_t number) override;

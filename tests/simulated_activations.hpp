@@ -65,6 +65,7 @@ class simulated_activations final : public weft::upcall::activation_pool {
     if (free > 0) return true;
     if (threads_.size() + 1 == limit) return false;
     const auto number = static_cast<std::uint32_t>(threads_.size()) + 2;
+    scheduler_->prepare_activation(number);
     turns_->add(number);
     threads_.emplace_back([this, number] {
       turns_->begin(number);

@@ -33,6 +33,8 @@ void ring(int bell) noexcept {
   static_cast<void>(!::write(bell, &one, sizeof one));
 }
 
+bool allowed(switch_monitor::refused what) noexcept { return what.event == 0 && what.buffer == 0; }
+
 int own_kernel_id() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
 
 }  // namespace
@@ -42,7 +44,7 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
       word_(&word),
       set_(::epoll_create1(EPOLL_CLOEXEC)),
       bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      perf_(switch_monitor::refusal() == 0) {
+      perf_(allowed(switch_monitor::refusal())) {
   limit = most;
   epoll_event wanted{};
   wanted.events = EPOLLIN | EPOLLET;
@@ -74,18 +76,13 @@ activations::~activations() {
 // ---- the holder's side ----
 
 bool activations::provide() {
-  if (!watchdog_) {
-    watchdog_.emplace(*word_, watchdog_asleep, perf_ ? first_look_with_perf : first_look_without_perf, [this](processor::word w) {
-      overdue_.store(w, std::memory_order_release);
-      call();
-    });
-  }
   if (free.load(std::memory_order_relaxed) > 0) return true;
   {
     const std::lock_guard guard(lock_);
     if (alive_ >= limit) return false;
   }
   try {
+    if (!watchdog_) start_watchdog();
     start_kernel_thread();
   } catch (const std::system_error& error) {
     const std::lock_guard guard(lock_);
@@ -95,6 +92,13 @@ bool activations::provide() {
                             "of this container)");
   }
   return true;
+}
+
+void activations::start_watchdog() {
+  watchdog_.emplace(*word_, watchdog_asleep, perf_ ? first_look_with_perf : first_look_without_perf, [this](processor::word w) {
+    overdue_.store(w, std::memory_order_release);
+    call();
+  });
 }
 
 void activations::start_kernel_thread() {
@@ -107,6 +111,7 @@ void activations::start_kernel_thread() {
   }
   vessel& v = of(number);
   if (v.thread.joinable()) v.thread.join();  // it retired
+  scheduler_->prepare_activation(number);
   v.thread = std::thread([this, number] { run(number); });
   char name[16];
   std::snprintf(name, sizeof name, "weft-%u", number);
@@ -186,7 +191,7 @@ void activations::run(std::uint32_t number) {
 void activations::stand_by(std::uint32_t number) {
   bool slept = number == 1;
   while (!over_.load(std::memory_order_acquire)) {
-    scheduler_->serve(number);  // whoever was called while nobody waited below
+    scheduler_->serve(number);                                  // whoever was called while nobody waited below
     if (std::exchange(slept, true)) of(number).monitor.stop();  // our own sleep is nobody's news
     epoll_event news{};
     const bool needed = number == 1 || free.load(std::memory_order_relaxed) <= 1;

@@ -55,6 +55,7 @@ class activations final : public activation_pool {
     bool vacant = true;
   };
 
+  void start_watchdog();
   void start_kernel_thread();
   void run(std::uint32_t number);
   [[nodiscard]] bool may_retire(std::uint32_t number);

@@ -1,7 +1,6 @@
 // What this kernel and this container allow. Everything is tried rather than deduced from version numbers: backports,
 // seccomp filters and sysctls decide, not releases. Whatever a trial makes is given back before it returns.
 #include <linux/io_uring.h>
-#include <linux/perf_event.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -19,6 +18,7 @@
 #include <utility>
 
 #include "upcall/ring.hpp"
+#include "upcall/switch_monitor.hpp"
 #include "weft/runtime.hpp"
 
 namespace weft {
@@ -194,22 +194,11 @@ std::string why_no_switch_records(int error) {
 }
 
 item switch_records() {
-  perf_event_attr wanted{};
-  wanted.size = sizeof wanted;
-  wanted.type = PERF_TYPE_SOFTWARE;
-  wanted.config = PERF_COUNT_SW_DUMMY;
-  wanted.disabled = 1;
-  wanted.context_switch = 1;
-  wanted.exclude_kernel = 1;
-  wanted.exclude_hv = 1;
-  wanted.watermark = 1;
-  wanted.wakeup_watermark = 16;
   const std::string what = "perf switch records";
-  const descriptor event(syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC));
   const std::string instead = "; a watchdog looks at regions of weft::blocking instead, after 20 µs at first, 10 ms at most";
-  if (!event.valid()) return {what, false, why_no_switch_records(event.error()) + instead};
-  const mapping buffer(2 * page_size(), PROT_READ, MAP_SHARED, event.get());
-  if (buffer.valid()) return {what, true, "the kernel says at once when a region of weft::blocking blocks"};
+  const auto refused = upcall::engine::switch_monitor::refusal();
+  if (refused.event != 0) return {what, false, why_no_switch_records(refused.event) + instead};
+  if (refused.buffer == 0) return {what, true, "the kernel says at once when a region of weft::blocking blocks"};
   return {what, false,
           "their buffer is refused: raise kernel.perf_event_mlock_kb or the limit of locked memory (ulimit -l)" + instead};
 }

@@ -131,7 +131,7 @@ class reactor final : public source {
   handler* handler_ = nullptr;
   descriptor_table table_;
   ring first_ring_;                                  // of activation 1
-  std::vector<std::unique_ptr<ring>> other_rings_;   // by number less 2; each is made and destroyed on its own kernel thread
+  std::vector<std::unique_ptr<ring>> other_rings_;   // by number less 2; each is used and destroyed on its own kernel thread
   ring* ring_ = &first_ring_;                        // of the activation that holds the processor
   operation_list batch_;
   operation_list finished_;  // those for whose events there was no room

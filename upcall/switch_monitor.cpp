@@ -124,9 +124,14 @@ bool switch_monitor::waits() noexcept {
   return false;
 }
 
-int switch_monitor::refusal() noexcept {
-  switch_monitor trial;
-  return trial.open_event();
+switch_monitor::refused switch_monitor::refusal() noexcept {
+  const int fd = open_for_caller();
+  if (fd < 0) return {-fd, 0};
+  void* const page = map_records(fd);
+  const int error = page == MAP_FAILED ? errno : 0;
+  if (error == 0) ::munmap(page, 2 * page_bytes());
+  ::close(fd);
+  return {0, error};
 }
 
 }  // namespace weft::upcall::engine

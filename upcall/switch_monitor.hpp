@@ -36,8 +36,13 @@ class switch_monitor {
   /// Whether the last record says that the kernel thread waits.
   [[nodiscard]] bool waits() noexcept;
 
-  /// Whether this kernel and container let us open one. @returns 0, or an errno.
-  [[nodiscard]] static int refusal() noexcept;
+  /// Whether this kernel and container let us open one: 0, or the errno with which the event, or the buffer for its records,
+  /// was refused.
+  struct refused {
+    int event = 0;
+    int buffer = 0;
+  };
+  [[nodiscard]] static refused refusal() noexcept;
 
  private:
   [[nodiscard]] int open_event() noexcept;

@@ -122,6 +122,8 @@ class handler {
 
   /// A new kernel thread is activation `number`; called once before anything else on it.
   virtual void begin_activation(std::uint32_t number) { static_cast<void>(number); }
+  /// Before that, on the holder's kernel thread: takes the memory that activation `number` will need. @throws std::bad_alloc
+  virtual void prepare_activation(std::uint32_t number) { static_cast<void>(number); }
   /// Upcall "processor added" for an activation that stood by: takes the processor if its word is still `seen`, and carries
   /// it until it is lost. @returns whether it was taken.
   virtual bool take(std::uint32_t number, detail::processor::word seen) {
@@ -232,8 +234,9 @@ class source {
   }
   /// True while operations are in flight that only the calling kernel thread can collect.
   [[nodiscard]] virtual bool bound_here() const noexcept { return false; }
-  /// The kernel thread of activation `number`, which calls, has begun or is about to end. It does not hold the processor.
+  /// Activation `number` is about to get a kernel thread; called by the holder. @throws std::bad_alloc
   virtual void enters(std::uint32_t number) { static_cast<void>(number); }
+  /// The kernel thread of activation `number`, which calls, is about to end. It does not hold the processor.
   virtual void leaves(std::uint32_t number) noexcept { static_cast<void>(number); }
   /// Activation `number`, whose kernel thread calls, holds the processor from now on.
   virtual void moved_to(std::uint32_t number) noexcept { static_cast<void>(number); }
