@@ -1,6 +1,7 @@
 #include "upcall/activation.hpp"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -262,14 +263,16 @@ int activations::system_call_of(std::uint32_t number) const noexcept {
   return static_cast<int>(std::strtol(text, nullptr, 10));
 }
 
+// A futex of our own: std::atomic::wait of this library shares its waiting places, so that an alert would wake many.
+// acquire and release: who was alerted sees what the other did with the processor.
 void activations::await(std::atomic<std::uint32_t>& flag) noexcept {
-  flag.wait(0, std::memory_order_acquire);
-  flag.store(0, std::memory_order_relaxed);
+  while (flag.exchange(0, std::memory_order_acquire) == 0)
+    ::syscall(SYS_futex, &flag, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
 }
 
 void activations::alert(std::atomic<std::uint32_t>& flag) noexcept {
   flag.store(1, std::memory_order_release);
-  flag.notify_one();
+  ::syscall(SYS_futex, &flag, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
 }  // namespace weft::upcall::engine
