@@ -1,12 +1,11 @@
 // What activations do on their own kernel threads and stacks: take the processor, carry a thread's region, stand by.
 #include "sched/carrier.hpp"
 
-#include <cxxabi.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <utility>
 
+#include "sched/context_interrupt.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/detail/preemption.hpp"
 
@@ -26,8 +25,7 @@ carrier::carrier(scheduler& of, std::uint32_t n) : number(n), home(&of) {
 }
 
 void carrier::begin() {
-  exceptions = reinterpret_cast<exception_state*>(abi::__cxa_get_globals());
-  error = &errno;
+  own = own_identity();
   kernel_thread = upcall::this_kernel_thread();
   save(fp);
   context_adopt_kernel_thread(extension.notes);
@@ -54,39 +52,70 @@ void scheduler::begin_activation(std::uint32_t number) {
 
 void scheduler::end_activation(std::uint32_t number) {
   detail::set_this_scheduler(nullptr);
+  carrier_of(number).ticks.reset();
   source->leaves(number);
   others_[number - 2].reset();
 }
 
-// What belongs to the kernel thread of the holder, read on every switch.
-void scheduler::settle_on(carrier& by) noexcept {
+// What belongs to the kernel thread of the holder, and to whom it is taken for, read on every switch.
+void scheduler::settle_on(carrier& by, const identity& as) noexcept {
   carrier_ = &by;
-  exceptions_ = by.exceptions;
-  errno_ = by.error;
+  exceptions_ = as.exceptions;
+  errno_ = as.error;
   settled_.store(std::uint64_t{by.number} << 32 | static_cast<std::uint32_t>(by.kernel_thread), std::memory_order_relaxed);
   if (pool_ != nullptr) pool_->watched = 0;
   if (source != nullptr) source->moved_to(by.number);
+}
+
+// On its own stack `me` has become the holder.
+void scheduler::become_holder(carrier& me) noexcept {
+  if (moves_identity_) {
+    assume(shared_);
+    context_leave(shared_notes_, me.extension.notes);  // the tools believe it where it was last
+    context_arrive(me.extension.notes);
+    shared_notes_ = &me.extension.notes;
+  }
+  settle_on(me, moves_identity_ ? shared_ : me.own);
+}
+
+// The processor was taken from an activation whose thread is in a region, or waits in its own code.
+void scheduler::note_taken(carrier& me, detail::processor::word seen) noexcept {
+  thread_record& left = *current;
+  const bool own_code = detail::processor::grip_of(seen) == grip::open;
+  const std::uint32_t where = detail::processor::holder(seen);
+  upcall::cause why = upcall::cause::region;
+  int call = -1;
+  if (own_code) {
+    why = me.found.call < 0 ? upcall::cause::page_fault : upcall::cause::call;
+    call = me.found.call;
+    if (moves_identity_) exchange_state(*exceptions_, *errno_, left, me.record);
+  } else if (observes()) {
+    call = pool_->system_call_of(where);
+  }
+  left.extension->away_on.store(where, std::memory_order_relaxed);
+  left.extension->away_for = why;
+  left.set_state(thread_state::away);
+  ++away_;
+  note(about(upcall::kind::blocked, why, left, call));
 }
 
 bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   carrier& me = carrier_of(number);
   step("take");
   if (!processor_.take(seen, number)) return false;
-  settle_on(me);
+  const grip how = detail::processor::grip_of(seen);
+  if (moves_identity_ && how == grip::open) shared_notes_ = &current->extension->notes;
+  become_holder(me);
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
-  if (detail::processor::grip_of(seen) == grip::lent) {
-    thread_record& left = *current;
-    const std::uint32_t where = detail::processor::holder(seen);
-    left.extension->away_on.store(where, std::memory_order_relaxed);
-    left.set_state(thread_state::away);
-    ++away_;
-    note(about(upcall::kind::blocked, upcall::cause::region, left, observes() ? pool_->system_call_of(where) : -1));
-  }
+  if (how == grip::lent || how == grip::open) note_taken(me, seen);
+  if (all_code_) keep_one_free();
+  if (tick_signal_ != 0 && me.ticks == nullptr) begin_ticks(me);
   current = nullptr;
   note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
   detail::set_this_scheduler(this);
   let_next_enter();
   loop(me);
+  if (moves_identity_) assume(me.own);
   detail::set_this_scheduler(&me.off);
   return true;
 }
@@ -111,19 +140,28 @@ void scheduler::serve(std::uint32_t number) {
 void scheduler::carry(carrier& me, thread_record& t) {
   t.extension->away_on.store(me.number, std::memory_order_relaxed);
   me.off.away = &t;
-  exchange_state(*me.exceptions, *me.error, me.record, t);
+  exchange_state(*me.own.exceptions, *me.own.error, me.record, t);
   switch_context(&me.record.context, t.context, &me.extension.notes, t.extension->notes);
   if (me.why != carrier::departure::none && !see_off(me)) return;
   // The processor came here for a weft operation of the region, and the region ended before anybody took it: `me` is its holder.
+  if (moves_identity_) become_holder(me);
   current = nullptr;
+  detail::set_this_scheduler(this);
   loop(me);
+  if (moves_identity_) assume(me.own);
   detail::set_this_scheduler(&me.off);
 }
 
 // On the activation's own stack again, because a thread left for it. @returns whether it still holds the processor.
 bool scheduler::see_off(carrier& me) noexcept {
   thread_record& t = *std::exchange(me.leaving, nullptr);
-  if (std::exchange(me.why, carrier::departure::none) == carrier::departure::comes_back) {
+  if (std::exchange(me.signals_held, false)) set_signal_mask(me.signals_before);
+  const carrier::departure why = std::exchange(me.why, carrier::departure::none);
+  if (why == carrier::departure::comes_in) {
+    make_ready_again(t);
+    return true;
+  }
+  if (why == carrier::departure::comes_back) {
     step("publish");
     publish(t);
     step("published");
@@ -144,6 +182,7 @@ void scheduler::give_processor_to(thread_record& pinned) noexcept {
   carrier& to = *pinned.extension->pinned_to;
   upcall::activation_pool& pool = *pool_;
   current = nullptr;
+  if (moves_identity_) assume(carrier_->own);
   detail::set_this_scheduler(&carrier_->off);
   pool.free.fetch_add(1, std::memory_order_relaxed);
   step("give");
@@ -162,6 +201,7 @@ bool scheduler::doze(time_point until) {
     return true;
   }
   me.place.store(place, std::memory_order_relaxed);  // seen by whoever takes the processor: it is loosened after
+  if (moves_identity_) assume(me.own);
   detail::set_this_scheduler(&me.off);
   processor_.loosen(grip::idle);
   step("doze");
@@ -170,6 +210,7 @@ bool scheduler::doze(time_point until) {
   const bool still_ours = processor_.tighten(me.number);
   pool_->vacate(place);
   if (!still_ours) return false;
+  if (moves_identity_) assume(shared_);
   detail::set_this_scheduler(this);
   source->wait(time_point{});  // takes what ended the sleep
   return true;
@@ -205,7 +246,7 @@ void scheduler::take_returned() noexcept {
     } else {
       pool_->free.fetch_add(1, std::memory_order_relaxed);
     }
-    note(about(upcall::kind::unblocked, upcall::cause::region, t));
+    note(about(upcall::kind::unblocked, t.extension->away_for, t));
     make_ready_again(t);
   }
   let_next_enter();

@@ -222,9 +222,7 @@ void load(const floating_point_control& from) noexcept {
 
 // ---- tools that watch stacks ----
 
-namespace {
-
-bool under_valgrind() noexcept {
+bool runs_under_valgrind() noexcept {
 #if defined(WEFT_VALGRIND)
   return RUNNING_ON_VALGRIND != 0;
 #else
@@ -232,12 +230,10 @@ bool under_valgrind() noexcept {
 #endif
 }
 
-}  // namespace
-
 #if defined(WEFT_ASAN) || defined(WEFT_TSAN)
 const bool tools_watch = true;
 #else
-const bool tools_watch = under_valgrind();
+const bool tools_watch = runs_under_valgrind();
 #endif
 
 #if defined(WEFT_ASAN)
@@ -263,7 +259,7 @@ void tell_attached([[maybe_unused]] context_notes& notes, [[maybe_unused]] void*
   notes.shadow = __tsan_create_fiber(0);
 #endif
 #if defined(WEFT_VALGRIND)
-  if (under_valgrind()) notes.valgrind_id = VALGRIND_STACK_REGISTER(low, static_cast<char*>(low) + size);
+  if (runs_under_valgrind()) notes.valgrind_id = VALGRIND_STACK_REGISTER(low, static_cast<char*>(low) + size);
 #endif
 }
 
@@ -277,7 +273,7 @@ void tell_detached([[maybe_unused]] context_notes& notes, [[maybe_unused]] void*
   __tsan_destroy_fiber(notes.shadow);
 #endif
 #if defined(WEFT_VALGRIND)
-  if (under_valgrind()) VALGRIND_STACK_DEREGISTER(notes.valgrind_id);
+  if (runs_under_valgrind()) VALGRIND_STACK_DEREGISTER(notes.valgrind_id);
 #endif
 }
 

@@ -61,6 +61,7 @@ using context_entry = void (*)();
 
 /// Tells the tools that [low, low + size) is a stack from now on, and that it is none any more.
 extern const bool tools_watch;  // a sanitizer or valgrind
+[[nodiscard]] bool runs_under_valgrind() noexcept;
 void tell_attached(context_notes& notes, void* low, std::size_t size);
 void tell_detached(context_notes& notes, void* low, std::size_t size) noexcept;
 inline void context_attach(context_notes& notes, void* low, std::size_t size) {
@@ -94,16 +95,21 @@ inline void context_leave(context_notes*, context_notes&) noexcept {}
 inline void context_arrive(context_notes&) noexcept {}
 #endif
 
-/// Saves the running context at `*save_here` and resumes the one saved in `resume`. Returns when somebody resumes this
-/// one, perhaps on another kernel thread. `from` is null when the running context will never be resumed.
-[[gnu::always_inline]] inline void switch_context(void** save_here, void* resume, context_notes* from,
-                                                  context_notes& to) noexcept {
-  context_leave(from, to);
+/// The exchange alone, for who tells the tools himself.
+[[gnu::always_inline]] inline void exchange_stacks(void** save_here, void* resume) noexcept {
 #if WEFT_CONTEXT_NATIVE
   weft_switch_context(save_here, resume);
 #else
   jump_to_context(save_here, resume);
 #endif
+}
+
+/// Saves the running context at `*save_here` and resumes the one saved in `resume`. Returns when somebody resumes this
+/// one, perhaps on another kernel thread. `from` is null when the running context will never be resumed.
+[[gnu::always_inline]] inline void switch_context(void** save_here, void* resume, context_notes* from,
+                                                  context_notes& to) noexcept {
+  context_leave(from, to);
+  exchange_stacks(save_here, resume);
   if (from != nullptr) context_arrive(*from);
 }
 

@@ -27,9 +27,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 
+#include "sched/context_interrupt.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/blocking.hpp"
+#include "weft/thread.hpp"
 
 namespace weft::detail {
 void set_this_scheduler(scheduler_face* face) noexcept;  // park.cpp
@@ -63,6 +66,17 @@ void scheduler::enter_region() {
   if (pool.steps) [[unlikely]] pool.step("lent");
 }
 
+bool scheduler::enter_region_from_outside() {
+  step_inside();
+  try {
+    enter_region();
+  } catch (...) {
+    step_outside();
+    throw;
+  }
+  return true;
+}
+
 // What the way into a region lacks. @returns whether the processor is to be lent here; otherwise the region has begun already:
 // on another kernel thread, or with the processor where there is nobody who could take it.
 bool scheduler::prepare_region() {
@@ -79,7 +93,7 @@ bool scheduler::prepare_region() {
     wait_with_care(wants_activation_, self, never, detail::cancellation::allowed);
     if (self.reason == detail::wake_reason::cancelled) detail::throw_cancelled();
   }
-  if (source->bound_here()) {
+  if (source->bound_here() || moves_identity_) {
     be_carried();
     return false;
   }
@@ -92,10 +106,21 @@ bool scheduler::make_pool() {
   const std::uint32_t limit = std::min<std::uint32_t>(options_.max_activations, 0xffff);
   if (limit > 1) {
     others_.resize(limit - 1);
-    pool_ = source->make_activations(processor_, limit);
+    const bool all = options_.activations == activations::all && contexts_interruptible && identities_move;
+    pool_ = source->make_activations(processor_, limit, all);
   }
+  if (pool_ != nullptr && !pool_->steps && (pool_->all_code || options_.time_slice.count() != 0)) move_identity();
   asked_for_pool_ = true;
   return pool_ != nullptr;
+}
+
+// Where threads are interrupted in their own code the processor has an identity: that of the kernel thread that called run(),
+// which gets a lent one for when it stands by.
+void scheduler::move_identity() {
+  lender_ = std::make_unique<identity_lender>();
+  first_.own = lender_->lent();
+  shared_notes_ = current != nullptr ? &current->extension->notes : &first_.extension.notes;
+  moves_identity_ = true;
 }
 
 // The running thread goes to another kernel thread for its region. It returns there, from carry().
@@ -106,6 +131,7 @@ void scheduler::be_carried() {
   self.extension->away_on.store(0, std::memory_order_relaxed);
   ++away_;
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
+  self.extension->away_for = upcall::cause::region;
   note(about(upcall::kind::blocked, upcall::cause::region, self, -1));
   me.why = carrier::departure::to_carry;
   me.leaving = &self;
@@ -127,6 +153,8 @@ void scheduler::leave_region(carrier& me) noexcept {
   thread_record& self = *me.off.away;
   s.step("leave");
   if (s.processor_.tighten(me.number)) [[likely]] {
+    if (s.moves_identity_) [[unlikely]]
+      return s.come_in(me, self);
     me.off.away = nullptr;
     detail::set_this_scheduler(&s);
     if (!s.wants_activation_.empty()) [[unlikely]] s.let_next_enter();
@@ -138,10 +166,11 @@ void scheduler::leave_region(carrier& me) noexcept {
 
 // The holder sleeps and nobody is ready: the thread goes on here, as the holder.
 bool scheduler::take_back(carrier& me, thread_record& self) noexcept {
+  if (moves_identity_) return false;  // it is to go on under another identity: from a stack that has none
   const detail::processor::word now = processor_.look();
   if (detail::processor::grip_of(now) != grip::idle || !processor_.take(now, me.number)) return false;
   pool_->rouse(carrier_of(detail::processor::holder(now)).place.load(std::memory_order_relaxed));
-  settle_on(me);
+  settle_on(me, me.own);
   rest(false);
   record(trace::kind::busy, me.record);
   pool_->free.fetch_add(1, std::memory_order_relaxed);  // the sleeper will find itself standing by
@@ -160,10 +189,17 @@ bool scheduler::take_back(carrier& me, thread_record& self) noexcept {
 // Somebody else holds the processor: the thread leaves for the list of those that come back. Until it is resumed from there
 // nothing of the scheduler is touched but what belongs to this kernel thread and this thread.
 void scheduler::hand_back(carrier& me, thread_record& self) noexcept {
+  leave_region_for(carrier::departure::comes_back, me, self);
+}
+
+// The region ends on the kernel thread that has the processor: it came there for a weft operation, and nobody has taken it.
+void scheduler::come_in(carrier& me, thread_record& self) noexcept { leave_region_for(carrier::departure::comes_in, me, self); }
+
+void scheduler::leave_region_for(carrier::departure why, carrier& me, thread_record& self) noexcept {
   me.off.away = nullptr;
-  me.why = carrier::departure::comes_back;
+  me.why = why;
   me.leaving = &self;
-  exchange_state(*me.exceptions, *me.error, self, me.record);
+  exchange_state(*me.own.exceptions, *me.own.error, self, me.record);
   const bool own_words = self.extension->own_words;
   if (own_words) {
     save(self.extension->fp);
@@ -201,7 +237,7 @@ void scheduler::resume_region(carrier& me) noexcept {
     me.off.away = &self;
     return detail::set_this_scheduler(&me.off);
   }
-  if (s.pool_->watched != me.number) s.pool_->watch(me.number);
+  if (!s.moves_identity_ && s.pool_->watched != me.number) s.pool_->watch(me.number);
   s.lend(me);
 }
 
@@ -224,7 +260,7 @@ void scheduler::await_processor(carrier& me, thread_record& self) noexcept {
   const int error = errno;  // the region's: it has not left its kernel thread
   pool_->await(me.summons);
   errno = error;
-  settle_on(me);
+  settle_on(me, me.own);
   current = &self;
   self.set_state(thread_state::running);
   record(trace::kind::run, self);
@@ -247,6 +283,7 @@ namespace detail {
 bool enter_region() {
   scheduler_face& face = this_scheduler_face();
   if (face.current == nullptr) [[unlikely]] {
+    if (sched::scheduler* const s = sched::scheduler_outside()) return s->enter_region_from_outside();
     if (face.away != nullptr) return false;
     throw_off_weft("blocking");
   }
@@ -258,14 +295,22 @@ bool enter_region() {
 
 void leave_region() noexcept {
   // In a child made by fork() there is no activation any more, and nothing to leave.
-  if (sched::carrier* const me = sched::carrier_of_region()) sched::scheduler::leave_region(*me);
+  sched::carrier* const me = sched::carrier_of_region();
+  if (me == nullptr) return;
+  sched::scheduler::leave_region(*me);
+  if (current_thread()->has(sched::flag_outside)) [[unlikely]]
+    sched::this_scheduler().step_outside();
 }
 
 void end_if_cancelled() {
-  if (current_thread() != nullptr && sched::this_scheduler().must_cancel(cancellation::allowed)) throw_cancelled();
+  if (this_thread::cancel_requested() && std::uncaught_exceptions() == 0) throw_cancelled();
 }
 
 region_pause::region_pause(const char* call) {
+  if (sched::scheduler* const s = sched::scheduler_outside()) {
+    s->step_inside();
+    return;
+  }
   sched::carrier* const me = sched::carrier_of_region();
   if (me == nullptr) throw_off_weft(call);
   sched::scheduler::pause_region(*me);
@@ -273,11 +318,20 @@ region_pause::region_pause(const char* call) {
 
 region_pause::~region_pause() {
   // In a child made by fork() meanwhile nobody is current.
-  if (current_thread() != nullptr) sched::scheduler::resume_region(sched::this_scheduler().holder());
+  thread_record* const self = current_thread();
+  if (self == nullptr) return;
+  sched::scheduler& s = sched::this_scheduler();
+  if (self->has(sched::flag_pinned)) {
+    sched::scheduler::resume_region(s.holder());
+  } else if (self->has(sched::flag_outside)) {
+    s.step_outside();
+  }
 }
 
 }  // namespace detail
 
-bool in_blocking_region() noexcept { return detail::this_scheduler_face().away != nullptr; }
+bool in_blocking_region() noexcept {
+  return detail::this_scheduler_face().away != nullptr && sched::scheduler_outside() == nullptr;
+}
 
 }  // namespace weft

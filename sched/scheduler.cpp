@@ -40,6 +40,8 @@
 #include <cstring>
 #include <utility>
 
+#include "sched/own_code.hpp"
+#include "sched/program_text.hpp"
 #include "sched/report.hpp"
 #include "sched/stall.hpp"
 
@@ -60,7 +62,10 @@ scheduler::scheduler(const options& how, upcall::source& what_happens)
   source = &what_happens;
   options_.switches_per_poll = budget_;
   first_.begin();
-  settle_on(first_);
+  outside_.outside_of = this;
+  shared_ = first_.own;
+  settle_on(first_, shared_);
+  prepare_time_slices();
   source->attach(*this);
 }
 
@@ -74,15 +79,18 @@ scheduler::~scheduler() {
 void scheduler::run(detail::start_block* main) {
   rest(false);
   note({upcall::kind::processor_added, upcall::cause::start, first_.number, 0, 0, {}, nullptr});
+  if (options_.activations == activations::all) begin_all_code();
   main_ = &spawn({.name = "main"}, main);
   detach(const_cast<thread_record&>(*main_));
   loop(first_);
   if (pool_ != nullptr) {
+    if (moves_identity_) assume(first_.own);
     pool_->stand_by(first_.number);  // until the last thread has ended, wherever that is
     rest(true);
     pool_->join();
-    settle_on(first_);
+    become_holder(first_);
   }
+  first_.ticks.reset();
   deliver();
   if (loop_.deadlocked) throw deadlock(loop_.report);
 }
@@ -172,7 +180,8 @@ void scheduler::rest(bool now) noexcept {
 std::uint64_t scheduler::progress() const noexcept {
   constexpr std::uint64_t scatter = 0x9E3779B97F4A7C15u;
   const detail::processor::word word = processor_.look();
-  const bool held = detail::processor::grip_of(word) == detail::processor::grip::held;
+  const auto how = detail::processor::grip_of(word);
+  const bool held = how == detail::processor::grip::held || how == detail::processor::grip::open;
   if (!held || resting_.load(std::memory_order_seq_cst)) return 0;
   return ((std::uint64_t{turns_} << 32 | budget_) * 2 + word * scatter) | 1;
 }

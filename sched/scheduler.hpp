@@ -16,6 +16,7 @@
 
 #include "sched/carrier.hpp"
 #include "sched/context.hpp"
+#include "sched/identity_lender.hpp"
 #include "sched/inbox.hpp"
 #include "sched/ready_queue.hpp"
 #include "sched/record_pool.hpp"
@@ -30,6 +31,9 @@
 namespace weft::sched {
 
 class stall_watch;
+class program_text;
+class own_code;
+struct interrupted_place;
 
 /// One scheduler. All members are for the activation that holds its processor unless they say otherwise.
 class scheduler final : public detail::scheduler_face, public upcall::handler {
@@ -105,6 +109,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
 
   /// The running thread begins a region of blocking(). It may come back on another kernel thread.
   void enter_region();
+  /// The same for a thread in its own code. Always true.
+  bool enter_region_from_outside();
   /// The thread whose region runs on `me` ends it. Returns with the processor, perhaps on another kernel thread.
   static void leave_region(carrier& me) noexcept;
   /// The same thread takes the processor for one operation, and gives it back, on this kernel thread.
@@ -117,8 +123,24 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void serve(std::uint32_t number) override;
   void end_activation(std::uint32_t number) override;
 
+  // ---- threads in their own code, open to upcalls (outside.cpp) ----
+
+  /// The running thread goes on to its own code; comes back for a call of weft. See flag_outside.
+  void step_outside() noexcept;
+  void step_inside() noexcept;
+  /// Gives time slices to a thread, or takes them from it. From its next step outside on.
+  void slice(thread_record& t, bool on);
+  /// In the signal handler of a tick, on the kernel thread of `me`.
+  static void on_tick(carrier& me, void* context) noexcept;
+
+  bool may_displace(std::uint32_t by, std::uint32_t where, const upcall::whereabouts& at) override;
+  void returns(std::uint32_t number, void* context) noexcept override;
+  void come_back(std::uint32_t number) noexcept override;
+
   /// True when what the running thread starts must not bind the processor to its kernel thread: it is to go elsewhere.
-  [[nodiscard]] bool processor_is_to_move() const noexcept { return current->has(flag_pinned) || !wants_processor_.empty(); }
+  [[nodiscard]] bool processor_is_to_move() const noexcept {
+    return current->has(flag_pinned) || all_code_ || !wants_processor_.empty();
+  }
   /// The activation that holds the processor.
   [[nodiscard]] carrier& holder() noexcept { return *carrier_; }
 
@@ -205,10 +227,13 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   [[nodiscard]] bool ready_to_lend() const noexcept;
   [[nodiscard]] bool prepare_region();
   bool make_pool();
+  void move_identity();
   void lend(carrier& me) noexcept;
   void be_carried();
   void carry(carrier& me, thread_record& t);
   void hand_back(carrier& me, thread_record& self) noexcept;
+  void come_in(carrier& me, thread_record& self) noexcept;
+  void leave_region_for(carrier::departure why, carrier& me, thread_record& self) noexcept;
   [[nodiscard]] bool take_back(carrier& me, thread_record& self) noexcept;
   [[nodiscard]] bool see_off(carrier& me) noexcept;
   void publish(thread_record& t) noexcept;
@@ -216,7 +241,18 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void make_ready_again(thread_record& t) noexcept;  // dispatch.cpp
   [[nodiscard]] bool observes() const noexcept { return trace != nullptr || observed_; }
   [[nodiscard]] bool has_returned() const noexcept { return returned_.load(std::memory_order_relaxed) != nullptr; }
-  void settle_on(carrier& by) noexcept;
+  void settle_on(carrier& by, const identity& as) noexcept;
+  void become_holder(carrier& me) noexcept;
+  void begin_all_code();
+  void keep_one_free() noexcept;
+  void be_preempted() noexcept;
+  static void preempted(void* of) noexcept;
+  static void displaced(void* where) noexcept;
+  void leave_own_code(carrier& me) noexcept;
+  void prepare_time_slices();
+  void begin_ticks(carrier& by);
+  void note_taken(carrier& me, detail::processor::word seen) noexcept;
+  [[nodiscard]] bool may_interrupt(const thread_record& t, const interrupted_place& at) const noexcept;
   void give_processor_to(thread_record& pinned) noexcept;
   void await_processor(carrier& me, thread_record& self) noexcept;
   void let_next_enter() noexcept;
@@ -273,6 +309,17 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   std::atomic<std::uint64_t> settled_{0};  // number of the activation that found itself the holder, and its kernel id
   stall_watch* watch_ = nullptr;
 
+  // Threads in their own code (outside.cpp).
+  bool all_code_ = false;        // all of them are outside, and an activation takes over when one waits
+  bool moves_identity_ = false;  // identity goes with the processor
+  int tick_signal_ = 0;          // of timers that tick; 0: nobody has asked for time slices
+  carrier_face outside_;
+  identity shared_;                        // the processor's
+  context_notes* shared_notes_ = nullptr;  // of the stack on which the tools believe that identity to be
+  std::unique_ptr<identity_lender> lender_;
+  std::unique_ptr<program_text> program_;
+  std::unique_ptr<own_code> own_code_;
+
   // Activations. `processor_` is anybody's, `returned_` that of threads that come back, `to_carry_` under its lock.
   detail::processor processor_{1};
   std::unique_ptr<upcall::activation_pool> pool_;  // made at the first region
@@ -306,6 +353,8 @@ inline scheduler& scheduler_of_caller(const char* call) {
   if (face.current == nullptr) [[unlikely]] detail::throw_off_weft(call);
   return static_cast<scheduler&>(face);
 }
+/// The scheduler of the calling thread, if that is in its own code, open to upcalls; otherwise null.
+[[nodiscard]] scheduler* scheduler_outside() noexcept;
 /// The same where the caller is known to be a weft thread.
 inline scheduler& this_scheduler() noexcept { return static_cast<scheduler&>(detail::this_scheduler_face()); }
 

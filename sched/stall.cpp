@@ -40,7 +40,7 @@ milliseconds interval_for(duration limit) noexcept {
   return std::clamp(duration_cast<milliseconds>(limit / looks_per_limit), milliseconds(1), milliseconds(50));
 }
 
-template <class T> bool peek(const T* from, T& to) noexcept { return upcall::read_memory(from, &to, sizeof to) == sizeof to; }
+using upcall::peek;
 
 // A call that the kernel began anew is told of by that only; the first frame of the backtrace names it.
 std::string call_text(int call) {
@@ -218,9 +218,11 @@ std::unique_ptr<stall_watch> watch_for_stalls(scheduler& of) {
   return std::make_unique<stall_watch>(of, limit, upcall::take_signal(wanted.preemption_signal, on_interruption));
 }
 
-void on_interruption(upcall::interruption, void* context) noexcept {
-  if (detail::current_thread() == nullptr) return;
-  if (stall_watch* const watch = this_scheduler().watch(); watch != nullptr) watch->answer(context);
+void on_interruption(upcall::interruption why, void* whom, void* context) noexcept {
+  if (why == upcall::interruption::tick) return scheduler::on_tick(*static_cast<carrier*>(whom), context);
+  scheduler* const s = detail::current_thread() != nullptr ? &this_scheduler() : scheduler_outside();
+  if (s == nullptr) return;
+  if (stall_watch* const watch = s->watch(); watch != nullptr) watch->answer(context);
 }
 
 }  // namespace weft::sched

@@ -92,6 +92,6 @@ class stall_watch {
 [[nodiscard]] std::unique_ptr<stall_watch> watch_for_stalls(scheduler& of);
 
 /// Called by our signal (see weft/detail/preemption.hpp).
-void on_interruption(upcall::interruption why, void* context) noexcept;
+void on_interruption(upcall::interruption why, void* whom, void* context) noexcept;
 
 }  // namespace weft::sched

@@ -60,6 +60,7 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
   }
 
   made.flags = loop_.ending ? flag_cancel : 0;
+  if (all_code_) made.flags |= flag_outside;
   made.number = ++last_number_ != 0 ? last_number_ : ++last_number_;
   made.caught = nullptr;
   made.uncaught = 0;
@@ -68,12 +69,22 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
   made.set_state(thread_state::created);
   ++alive_;
   record(trace::kind::spawn, made, current != nullptr ? current->number : 0);
+  if (how.time_slice && options_.time_slice.count() != 0) slice(made, true);
   if (how.start == start::now && current != nullptr) {
     run_first(made);
   } else {
     ready_.put(made);
   }
   return made;
+}
+
+void scheduler::slice(thread_record& t, bool on) {
+  if (on && options_.time_slice.count() != 0) begin_ticks(*carrier_);
+  const auto wanted = static_cast<std::uint8_t>(flag_sliced | flag_outside);
+  const auto unwanted = static_cast<std::uint8_t>(all_code_ ? flag_sliced : wanted);
+  const bool ticks = on && options_.time_slice.count() != 0;
+  std::atomic_ref(t.flags).store(static_cast<std::uint8_t>(ticks ? t.flags | wanted : t.flags & ~unwanted),
+                                 std::memory_order_relaxed);
 }
 
 void scheduler::detach(thread_record& t) noexcept {

@@ -23,7 +23,7 @@ enum class thread_state : std::uint8_t {
   running,    // holds the processor: at most one thread of a scheduler
   parked,     // waits for another thread or for a time
   in_kernel,  // waits for an operation the kernel carries out
-  away,       // in a region of blocking(), on a kernel thread that does not hold the processor
+  away,       // in a region of blocking(), or waiting in its own code, on a kernel thread that does not hold the processor
   finished,   // its function has returned; a handle may still want to join it
 };
 
@@ -57,6 +57,8 @@ inline constexpr std::uint8_t flag_detached = 1;
 inline constexpr std::uint8_t flag_cancel = 2;          // it was asked to end
 inline constexpr std::uint8_t flag_floating_point = 4;  // keep its FP control words apart
 inline constexpr std::uint8_t flag_pinned = 8;          // in a region, with the processor for one operation: see region.cpp
+inline constexpr std::uint8_t flag_outside = 16;        // its own code runs outside, open to upcalls: see outside.cpp
+inline constexpr std::uint8_t flag_sliced = 32;         // … ticks among them
 inline constexpr std::uint8_t flags_of_care = flag_floating_point | flag_pinned;  // no plain switch from or to it
 
 struct carrier;
@@ -69,7 +71,9 @@ struct thread_extension {
   bool own_words = false;  // as flag_floating_point, for the thread itself while it is away: flags are the holder's then
   detail::start_block* start = nullptr;  // until its function was moved out
   carrier* pinned_to = nullptr;          // whose kernel thread it waits on for the processor; null: it comes back for good
-  std::atomic<std::uint32_t> away_on{0};  // number of the activation whose kernel thread runs its region; 0: none yet
+  std::atomic<std::uint32_t> away_on{0};  // number of the activation on whose kernel thread it is away; 0: none yet
+  upcall::cause away_for = upcall::cause::region;
+  unsigned no_preempt = 0;  // ticks are to leave it alone
   char name[32] = {};
 };
 

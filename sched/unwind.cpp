@@ -109,29 +109,69 @@ call_stack walk_interrupted(void* context, stack_bounds bounds) noexcept {
   return out;
 }
 
+namespace {
+
+// A cursor on a copy of a stack, and where the copy lies.
+struct copied_stack {
+  unw_context_t state;
+  unw_cursor_t cursor;
+  std::uintptr_t low = 0;
+  std::uintptr_t end = 0;
+};
+
 // What points into the original is made to point into the copy: saved frame pointers. The base pointer, which nobody knows, is
 // that of an outermost frame: two zeros.
-call_stack walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
-                       std::span<std::uintptr_t> copy) noexcept {
+bool prepare(copied_stack& into, std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
+             std::span<std::uintptr_t> copy) noexcept {
   constexpr std::size_t outermost = 2;
-  if (copy.size() <= outermost) return {};
-  const auto here = reinterpret_cast<std::uintptr_t>(copy.data());
-  const std::uintptr_t end = here + copy.size_bytes() - outermost * sizeof(std::uintptr_t);
+  if (copy.size() <= outermost) return false;
+  into.low = reinterpret_cast<std::uintptr_t>(copy.data());
+  into.end = into.low + copy.size_bytes() - outermost * sizeof(std::uintptr_t);
   for (std::uintptr_t& word : copy) {
-    if (word >= stack_pointer && word < bounds.high) word += here - stack_pointer;
+    if (word >= stack_pointer && word < bounds.high) word += into.low - stack_pointer;
   }
   std::fill(copy.end() - outermost, copy.end(), 0);
   saved_registers registers;
   registers.ip = instruction;
-  registers.sp = here;
-  registers.bp = end;
-  unw_context_t state;
-  unw_cursor_t cursor;
-  fill(state, registers);
-  if (unw_init_local2(&cursor, &state, UNW_INIT_SIGNAL_FRAME) != 0) return {};
-  call_stack out = walk(cursor, {here, end}, 0);
+  registers.sp = into.low;
+  registers.bp = into.end;
+  fill(into.state, registers);
+  return unw_init_local2(&into.cursor, &into.state, UNW_INIT_SIGNAL_FRAME) == 0;
+}
+
+}  // namespace
+
+call_stack walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
+                       std::span<std::uintptr_t> copy) noexcept {
+  copied_stack stack;
+  if (!prepare(stack, instruction, stack_pointer, bounds, copy)) return {};
+  call_stack out = walk(stack.cursor, {stack.low, stack.end}, 0);
   out.interrupted = true;
   return out;
+}
+
+std::uintptr_t walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
+                           std::span<std::uintptr_t> copy, const std::function<bool(std::uintptr_t)>& visit) {
+  copied_stack stack;
+  if (!prepare(stack, instruction, stack_pointer, bounds, copy)) return stack_pointer;
+  std::uintptr_t last = stack.low;
+  bool called = false;  // the innermost frame was interrupted, the others have made a call; a signal's frame neither
+  std::size_t steps = 0;
+  do {
+    unw_word_t ip = 0;
+    unw_word_t sp = 0;
+    if (unw_get_reg(&stack.cursor, UNW_REG_IP, &ip) < 0 || unw_get_reg(&stack.cursor, UNW_REG_SP, &sp) < 0 || ip == 0) break;
+    if (sp < last || sp > stack.end) break;
+    last = sp;
+    if (!visit(called ? ip - 1 : ip)) break;
+    called = unw_is_signal_frame(&stack.cursor) <= 0;
+  } while (++steps < most_walked && unw_step(&stack.cursor) > 0);
+  return last - stack.low + stack_pointer;
+}
+
+std::uintptr_t beginning_of_function(std::uintptr_t address) noexcept {
+  unw_proc_info_t found{};
+  return unw_get_proc_info_by_ip(unw_local_addr_space, address, &found, nullptr) == 0 ? found.start_ip : 0;
 }
 
 std::uintptr_t function_of(const call_stack& stack, std::size_t index) noexcept {

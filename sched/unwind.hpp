@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,6 +47,14 @@ struct call_stack {
 /// Ends where a function without frame description, or one built without optimisation, keeps its frame in another register.
 [[nodiscard]] call_stack walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
                                      std::span<std::uintptr_t> copy) noexcept;
+
+/// The same frame by frame, innermost first, until `visit` returns false: it is given an address within the function, that of the
+/// call where there was one. @returns the stack pointer of the last frame that was visited, in terms of the original.
+std::uintptr_t walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
+                           std::span<std::uintptr_t> copy, const std::function<bool(std::uintptr_t)>& visit);
+
+/// Where the function in which `address` lies begins, as its frame description says; 0 when it has none. Any kernel thread.
+[[nodiscard]] std::uintptr_t beginning_of_function(std::uintptr_t address) noexcept;
 
 /// Where the function of frame `index` begins; the frame's address when nobody knows.
 [[nodiscard]] std::uintptr_t function_of(const call_stack& stack, std::size_t index) noexcept;

@@ -123,7 +123,8 @@ class simulated_kernel final : public simulated_source {
  public:
   explicit simulated_kernel(std::uint64_t seed) : simulated_source(seed), whose(*this) {}
 
-  std::unique_ptr<weft::upcall::activation_pool> make_activations(weft::detail::processor& word, std::uint32_t limit) override {
+  std::unique_ptr<weft::upcall::activation_pool> make_activations(weft::detail::processor& word, std::uint32_t limit,
+                                                                  bool) override {
     return std::make_unique<simulated_activations>(handler(), *this, whose, word, limit);
   }
   [[nodiscard]] bool bound_here() const noexcept override { return const_cast<simulated_kernel*>(this)->chance(4); }

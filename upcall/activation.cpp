@@ -40,7 +40,7 @@ int own_kernel_id() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
 
 }  // namespace
 
-activations::activations(handler& scheduler, processor& word, std::uint32_t most)
+activations::activations(handler& scheduler, processor& word, std::uint32_t most, bool wants_all_code)
     : scheduler_(&scheduler),
       word_(&word),
       set_(::epoll_create1(EPOLL_CLOEXEC)),
@@ -56,10 +56,36 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
     if (bell_ >= 0) ::close(bell_);
     detail::throw_errno(error, "weft: the kernel refuses the descriptors that activations need (too many open files?)");
   }
-  for (std::uint32_t i = 0; i < most; ++i) vessels_.push_back(std::make_unique<vessel>());
+  for (std::uint32_t i = 0; i < most; ++i) {
+    vessels_.push_back(std::make_unique<vessel>());
+    vessels_.back()->scheduler = scheduler_;
+    vessels_.back()->number = i + 1;
+    vessels_.back()->then = on_trap;
+  }
   places_.reserve(most);
   vessels_.front()->vacant = false;
   vessels_.front()->kernel_thread = own_kernel_id();
+  if (wants_all_code) prepare_all_code();
+}
+
+// Which of the two ways this kernel allows is tried on the calling kernel thread, activation 1.
+void activations::prepare_all_code() {
+  vessel& first = of(1);
+  if (!perf_ || !take_sigtrap()) return;
+  if (first.monitor.open_stopping(set_, 1, first) == 0) {
+    stopping_ = stopping::by_event;
+  } else if (first.stop.open(first) == 0) {
+    stopping_ = stopping::by_breakpoint;
+  }
+  if (stopping_ == stopping::by_event) monitors_.fetch_add(1, std::memory_order_relaxed);
+  all_code = stopping_ != stopping::none;
+}
+
+// In a signal handler.
+void activations::on_trap(trap_receiver& self, void* context) noexcept {
+  auto& v = static_cast<vessel&>(self);
+  if (v.stop.is_open()) v.stop.disarm();
+  v.scheduler->returns(v.number, context);
 }
 
 activations::~activations() {
@@ -135,7 +161,10 @@ void activations::watch(std::uint32_t number) noexcept {
 }
 
 void activations::open_monitor(std::uint32_t number) noexcept {
-  if (of(number).monitor.open(set_, number) == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
+  vessel& v = of(number);
+  if (stopping_ == stopping::by_breakpoint && !v.stop.is_open() && v.stop.open(v) != 0) return;
+  const int error = stopping_ == stopping::by_event ? v.monitor.open_stopping(set_, number, v) : v.monitor.open(set_, number);
+  if (error == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Of an activation that does not hold the processor: it opens another when it does.
@@ -206,14 +235,39 @@ void activations::stand_by(std::uint32_t number) {
 void activations::on_news(std::uint32_t me, std::uint64_t tag) {
   const processor::word now = word_->look();
   if (tag == bell_tag) {
-    if (now == overdue_.load(std::memory_order_acquire) && processor::grip_of(now) == processor::grip::lent) {
-      static_cast<void>(scheduler_->take(me, now));
+    if (now == overdue_.load(std::memory_order_acquire)) {
+      if (processor::grip_of(now) == processor::grip::lent) static_cast<void>(scheduler_->take(me, now));
+      if (processor::grip_of(now) == processor::grip::open) displace(me, now);
     }
     return;  // stand_by() serves
   }
   const auto watched_one = static_cast<std::uint32_t>(tag);
+  if (processor::holder(now) == watched_one && processor::grip_of(now) == processor::grip::open) return displace(me, now);
   if (processor::holder(now) != watched_one || processor::grip_of(now) != processor::grip::lent) return;
   if (of(watched_one).monitor.waits()) static_cast<void>(scheduler_->take(me, now));
+}
+
+// Takes the processor from one whose thread waits in its own code, if it may be left there and will be stopped when it goes on.
+void activations::displace(std::uint32_t me, processor::word seen) {
+  if (can_displace(me, seen)) static_cast<void>(scheduler_->take(me, seen));
+}
+
+// Whatever the other does meanwhile makes one of the last two looks fail: a record is written when it goes on, and the word changes
+// when it comes inside or is stopped. One breakpoint is armed by one who stands by at a time, and only its own kernel thread
+// disarms it: who lost the race must not, because the winner counts on it.
+bool activations::can_displace(std::uint32_t me, processor::word seen) {
+  const std::uint32_t where = processor::holder(seen);
+  vessel& v = of(where);
+  const std::lock_guard guard(v.stop.lock);
+  for (;;) {
+    const std::uint64_t before = v.monitor.progress();
+    if (word_->look() != seen || !v.monitor.waits()) return false;
+    const whereabouts at = whereabouts_of(kernel_thread_of(where));
+    if (!at.waits || !scheduler_->may_displace(me, where, at)) return false;
+    if (stopping_ == stopping::by_event) return true;
+    if (at.call < 0 || !v.stop.arm(at.instruction)) return false;
+    if (v.monitor.progress() == before) return true;
+  }
 }
 
 // The last one that is free stays: whoever lends the processor counts on it.
@@ -229,6 +283,7 @@ bool activations::may_retire(std::uint32_t number) {
     v.monitor.close();
     monitors_.fetch_sub(1, std::memory_order_relaxed);
   }
+  v.stop.close();
   --alive_;
   return true;
 }

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "upcall/return_trap.hpp"
 #include "upcall/switch_monitor.hpp"
 #include "upcall/watchdog.hpp"
 #include "weft/upcall.hpp"
@@ -22,7 +23,7 @@ namespace weft::upcall::engine {
 class activations final : public activation_pool {
  public:
   /// At most `most` activations, the calling kernel thread, number 1, included. @throws std::system_error
-  activations(handler& scheduler, detail::processor& word, std::uint32_t most);
+  activations(handler& scheduler, detail::processor& word, std::uint32_t most, bool all_code);
   ~activations() override;
   activations(const activations&) = delete;
   activations& operator=(const activations&) = delete;
@@ -47,10 +48,13 @@ class activations final : public activation_pool {
   [[nodiscard]] int set() const noexcept { return set_; }
 
  private:
-  // One activation. `thread` and `vacant` are guarded by `lock_`.
-  struct vessel {
+  // One activation. `thread` and `vacant` are guarded by `lock_`. It receives the traps of its kernel thread.
+  struct vessel : trap_receiver {
+    handler* scheduler = nullptr;
+    std::uint32_t number = 0;
     std::thread thread;
     switch_monitor monitor;
+    return_trap stop;
     std::atomic<int> kernel_thread{0};
     bool vacant = true;
   };
@@ -60,6 +64,10 @@ class activations final : public activation_pool {
   void run(std::uint32_t number);
   [[nodiscard]] bool may_retire(std::uint32_t number);
   void on_news(std::uint32_t me, std::uint64_t tag);
+  void displace(std::uint32_t me, detail::processor::word seen);
+  [[nodiscard]] bool can_displace(std::uint32_t me, detail::processor::word seen);
+  void prepare_all_code();
+  static void on_trap(trap_receiver& self, void* context) noexcept;
   void open_monitor(std::uint32_t number) noexcept;
   void close_one_monitor(std::uint32_t but) noexcept;
   [[nodiscard]] vessel& of(std::uint32_t number) const noexcept { return *vessels_[number - 1]; }
@@ -74,6 +82,7 @@ class activations final : public activation_pool {
   std::uint32_t alive_ = 1;                       // kernel threads there are
   std::atomic<std::uint32_t> monitors_{0};        // open ones
   bool perf_;
+  enum class stopping : std::uint8_t { none, by_event, by_breakpoint } stopping_ = stopping::none;
   std::atomic<detail::processor::word> overdue_{0};
   std::atomic<bool> over_{false};
   std::optional<watchdog> watchdog_;

@@ -29,8 +29,8 @@ std::string_view name(kind k) noexcept {
 
 std::string_view name(cause c) noexcept {
   static constexpr std::array<std::string_view, cause_count> words{
-      "none",  "read", "write", "receive", "send",  "accept",     "connect", "poll",      "open",
-      "close", "sync", "timer", "post",    "start", "time_slice", "region",  "page_fault"};
+      "none",  "read", "write", "receive", "send",  "accept",     "connect", "poll",       "open",
+      "close", "sync", "timer", "post",    "start", "time_slice", "region",  "page_fault", "call"};
   static_assert(!words.back().empty());
   return word(words, c, "unknown");
 }

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -20,9 +21,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <string>
 #include <system_error>
 
+#include "upcall/perf_trap.hpp"
 #include "weft/error.hpp"
 
 namespace weft::upcall {
@@ -32,11 +35,14 @@ namespace {
 constinit std::atomic<interrupted> receiver{nullptr};
 constinit std::mutex lock;  // of the dispositions that we change
 
+// The value of a timer that ticks is whom it interrupts; of one that asks a question, null.
 void on_signal(int, siginfo_t* info, void* context) {
   if (info->si_code != SI_TIMER) return;  // somebody else sent it
-  const int error = errno;
   const interrupted then = receiver.load(std::memory_order_acquire);
-  if (then != nullptr) then(static_cast<interruption>(info->si_value.sival_int), context);
+  if (then == nullptr) return;
+  if (info->si_value.sival_ptr != nullptr) return then(interruption::tick, info->si_value.sival_ptr, context);
+  const int error = errno;
+  then(interruption::question, nullptr, context);
   errno = error;
 }
 
@@ -75,11 +81,11 @@ clockid_t core_clock_of(int kernel_thread) noexcept {
   return static_cast<clockid_t>((~static_cast<unsigned>(kernel_thread) << 3) | per_thread | by_scheduler);
 }
 
-sigevent signal_to(int kernel_thread, int signal, interruption why) noexcept {
+sigevent signal_to(int kernel_thread, int signal, void* whom) noexcept {
   sigevent how{};
   how.sigev_notify = SIGEV_THREAD_ID;
   how.sigev_signo = signal;
-  how.sigev_value.sival_int = static_cast<int>(why);
+  how.sigev_value.sival_ptr = whom;
   how._sigev_un._tid = kernel_thread;
   return how;
 }
@@ -99,7 +105,7 @@ int take_signal(int wanted, interrupted then) {
 }
 
 question::question(int kernel_thread, int signal) noexcept {
-  sigevent how = signal_to(kernel_thread, signal, interruption::question);
+  sigevent how = signal_to(kernel_thread, signal, nullptr);
   timer_t made{};
   if (timer_create(core_clock_of(kernel_thread), &how, &made) != 0) return;
   timer_ = made;
@@ -111,6 +117,58 @@ question::question(int kernel_thread, int signal) noexcept {
 question::~question() {
   if (made_) timer_delete(static_cast<timer_t>(timer_));
 }
+
+// ---- ticks ----
+
+struct ticker::state : trap_receiver {
+  void* whom = nullptr;
+  int event = -1;
+  timer_t timer{};
+};
+
+namespace {
+
+int open_tick(std::chrono::nanoseconds period, trap_receiver& to) noexcept {
+  if (!take_sigtrap()) return -EBUSY;
+  perf_event_attr wanted{};
+  wanted.type = PERF_TYPE_SOFTWARE;
+  wanted.config = PERF_COUNT_SW_CPU_CLOCK;
+  wanted.sample_period = static_cast<std::uint64_t>(period.count());
+  wanted.exclude_kernel = 1;
+  return open_trap(wanted, to);
+}
+
+}  // namespace
+
+ticker::ticker(std::chrono::nanoseconds period, int signal, void* whom) noexcept : state_(new (std::nothrow) state) {
+  if (state_ == nullptr) return;
+  state_->whom = whom;
+  state_->then = [](trap_receiver& self, void* context) noexcept {
+    const interrupted then = receiver.load(std::memory_order_acquire);
+    if (then != nullptr) then(interruption::tick, static_cast<state&>(self).whom, context);
+  };
+  state_->event = open_tick(period, *state_);
+  if (state_->event >= 0) {
+    source_ = clock::perf;
+    ::ioctl(state_->event, PERF_EVENT_IOC_ENABLE, 0);
+    return;
+  }
+  const int self = this_kernel_thread();
+  sigevent how = signal_to(self, signal, whom);
+  if (timer_create(core_clock_of(self), &how, &state_->timer) != 0) return;
+  source_ = clock::cpu;
+  const timespec every{static_cast<time_t>(period.count() / 1'000'000'000), static_cast<long>(period.count() % 1'000'000'000)};
+  const itimerspec ticks{every, every};
+  timer_settime(state_->timer, 0, &ticks, nullptr);
+}
+
+// What is on its way is delivered before these system calls return.
+ticker::~ticker() {
+  if (source_ == clock::perf) ::close(state_->event);
+  if (source_ == clock::cpu) timer_delete(state_->timer);
+}
+
+// ---- where others are ----
 
 // /proc/…/syscall: "running", or the call, its six arguments, stack pointer and instruction pointer; "-1" and the pointers when
 // it waits outside of a call.

@@ -54,7 +54,8 @@ class reactor final : public source {
   void poll() override;
   void wait(time_point deadline) override;
   void wake() noexcept override;
-  [[nodiscard]] std::unique_ptr<activation_pool> make_activations(detail::processor& word, std::uint32_t limit) override;
+  [[nodiscard]] std::unique_ptr<activation_pool> make_activations(detail::processor& word, std::uint32_t limit,
+                                                                  bool all_code) override;
   [[nodiscard]] bool bound_here() const noexcept override { return ring_->in_flight() != 0 || ring_->has_prepared(); }
   void enters(std::uint32_t activation) override;
   void leaves(std::uint32_t activation) noexcept override;

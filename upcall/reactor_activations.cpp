@@ -6,9 +6,9 @@
 
 namespace weft::upcall::engine {
 
-std::unique_ptr<activation_pool> reactor::make_activations(detail::processor& word, std::uint32_t limit) {
+std::unique_ptr<activation_pool> reactor::make_activations(detail::processor& word, std::uint32_t limit, bool all_code) {
   other_rings_.resize(std::max<std::size_t>(other_rings_.size(), limit - 1));
-  return std::make_unique<activations>(*handler_, word, limit);
+  return std::make_unique<activations>(*handler_, word, limit, all_code);
 }
 
 void reactor::enters(std::uint32_t activation) { other_rings_[activation - 2] = std::make_unique<ring>(); }

@@ -10,6 +10,8 @@
 #include <mutex>
 #include <utility>
 
+#include "upcall/perf_trap.hpp"
+
 namespace weft::upcall::engine {
 
 /// The event of one kernel thread.
@@ -25,6 +27,9 @@ class switch_monitor {
   /// Opens the event of the calling kernel thread, started, and adds it to the epoll set `set`, edge-triggered, with `tag`.
   /// @returns 0, or the errno of the refusal.
   [[nodiscard]] int open(int set, std::uint32_t tag) noexcept;
+  /// The same with an event that also stops the kernel thread, each time it was switched out, before its next instruction of user
+  /// code. Needs CAP_PERFMON or kernel.perf_event_paranoid 1.
+  [[nodiscard]] int open_stopping(int set, std::uint32_t tag, trap_receiver& to) noexcept;
   void close() noexcept;
   [[nodiscard]] bool is_open() noexcept;
 
@@ -35,6 +40,8 @@ class switch_monitor {
 
   /// Whether the last record says that the kernel thread waits.
   [[nodiscard]] bool waits() noexcept;
+  /// Bytes of records so far: the same number at two moments means that nothing happened in between.
+  [[nodiscard]] std::uint64_t progress() noexcept;
 
   /// Whether this kernel and container let us open one: 0, or the errno with which the event, or the buffer for its records,
   /// was refused.
@@ -45,7 +52,7 @@ class switch_monitor {
   [[nodiscard]] static refused refusal() noexcept;
 
  private:
-  [[nodiscard]] int open_event() noexcept;
+  [[nodiscard]] int take_event(int fd, int set, std::uint32_t tag) noexcept;
   [[nodiscard]] std::uint64_t written() const noexcept;
 
   std::mutex lock_;  // guards all below

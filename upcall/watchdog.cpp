@@ -18,7 +18,9 @@ constexpr std::chrono::microseconds longest_look{10'000};
 constexpr int looks_before_backing_off = 50;
 constexpr int looks_before_sleeping = 100;  // of the longest: a second
 
-bool is_lent(processor::word w) noexcept { return processor::grip_of(w) == processor::grip::lent; }
+bool is_lent(processor::word w) noexcept {
+  return processor::grip_of(w) == processor::grip::lent || processor::grip_of(w) == processor::grip::open;
+}
 
 void pause_for(std::chrono::microseconds time) noexcept {
   const timespec t{static_cast<time_t>(time.count() / 1'000'000), static_cast<long>(time.count() % 1'000'000) * 1000};

@@ -29,6 +29,12 @@
 
 namespace weft {
 
+/// Which code may block in the kernel without holding up other threads.
+enum class activations : std::uint8_t {
+  regions,  ///< what is marked by `weft::blocking`
+  all,      ///< everything, page faults included. Experimental: docs/all-code.md says what such code may call
+};
+
 /// How a scheduler runs. The defaults suit servers and tools alike.
 struct options {
   std::size_t stack = 256 * 1024;  ///< bytes of address space for a thread's stack, guard included; memory is used page by page
@@ -46,6 +52,11 @@ struct options {
                                               ///< backtrace on standard error, once for each place; 0: as the environment's
                                               ///< WEFT_STALL says (milliseconds), otherwise nothing is
   int preemption_signal = 0;  ///< the signal that asks such a thread where it is, made weft's for good; 0: a free real-time one
+  enum activations activations = activations::regions;  ///< `all`: other threads run on whenever one blocks, marked or not.
+                                              ///< Where the kernel refuses what that takes, a sentence on standard
+                                              ///< error says so, and only regions are taken over
+  std::chrono::microseconds time_slice{0};    ///< threads with `attributes::time_slice` that run longer are preempted; 0:
+                                              ///< nobody is. At least 100 µs; 1 ms costs less than 3 %
   std::string name = "weft";                                ///< of the scheduler, in reports
   upcall::source* source = nullptr;                         ///< use this source instead of the kernel's (simulations, tests)
 };

@@ -209,6 +209,21 @@ class jthread {
   thread thread_;
 };
 
+/// While one exists, ticks leave the calling thread alone: for code of the program's own that holds what no other thread must find
+/// half changed. Nests. Weft operations, and waits in them, work as ever. Does nothing off a weft thread. ≈ 1 ns.
+class no_preemption {
+ public:
+  no_preemption() noexcept;
+  ~no_preemption() {
+    if (counter_ != nullptr) *counter_ = *counter_ - 1;
+  }
+  no_preemption(const no_preemption&) = delete;
+  no_preemption& operator=(const no_preemption&) = delete;
+
+ private:
+  volatile unsigned* counter_;
+};
+
 namespace this_thread {
 
 /// Lets every other ready thread run before the caller goes on. ≈ 5 ns.
@@ -218,6 +233,11 @@ void yield();
 
 /// The calling thread's name; "" when it has none.
 [[nodiscard]] std::string_view name();
+
+/// Whether the calling thread's own code may be preempted from here on, at any instruction (`attributes::time_slice`). Nothing
+/// happens where `options::time_slice` is zero. @throws operation_not_permitted off a weft thread; std::system_error when the
+/// kernel has no clock or signal for it
+void set_time_slice(bool on);
 
 /// True when this thread was asked to end: long computations ask now and then.
 [[nodiscard]] bool cancel_requested() noexcept;

@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "weft/detail/abi.hpp"
+#include "weft/detail/preemption.hpp"
 #include "weft/detail/processor.hpp"
 
 namespace weft {
@@ -47,8 +48,9 @@ inline constexpr std::size_t kind_count = 4;
 /// Why. For `blocked` and `unblocked` it names the operation, or what else ended the wait.
 enum class cause : std::uint8_t {
   none, read, write, receive, send, accept, connect, poll, open, close, sync, timer, post, start, time_slice, region, page_fault,
+  call,  ///< a system call in a thread's own code (`options::activations`)
 };
-inline constexpr std::size_t cause_count = 17;
+inline constexpr std::size_t cause_count = 18;
 
 [[nodiscard]] std::string_view name(kind) noexcept;
 [[nodiscard]] std::string_view name(cause) noexcept;
@@ -133,6 +135,20 @@ class handler {
   /// An activation that stood by was called: carries a thread that waits for a kernel thread of its own, or takes the
   /// processor if it is offered.
   virtual void serve(std::uint32_t number) { static_cast<void>(number); }
+  // Threads that wait in their own code (`activations::all`).
+
+  /// Whether the thread in whose own code activation `where` waits at `at` may be left there. Asked by activation `by`, which
+  /// will take the processor then; nothing else may be touched, and `where` may go on at any moment.
+  virtual bool may_displace(std::uint32_t by, std::uint32_t where, const whereabouts& at) {
+    static_cast<void>(by), static_cast<void>(where), static_cast<void>(at);
+    return false;
+  }
+  /// In a signal handler with every signal blocked: the kernel thread of activation `number` is about to go on after it waited.
+  /// Where the processor was taken meanwhile, `context` is changed so that it does not.
+  virtual void returns(std::uint32_t number, void* context) noexcept { static_cast<void>(number), static_cast<void>(context); }
+  /// The same without a signal (simulations): returns when the thread has the processor.
+  virtual void come_back(std::uint32_t number) noexcept { static_cast<void>(number); }
+
   /// The kernel thread of activation `number` is about to end; called on it.
   virtual void end_activation(std::uint32_t number) { static_cast<void>(number); }
 
@@ -184,6 +200,7 @@ class activation_pool {
   std::atomic<bool> watchdog_asleep{false};
   std::uint32_t watched = 0;                   ///< number of the activation that is watched; 0: none
   bool steps = false;
+  bool all_code = false;                       ///< threads that wait in their own code can be told of, and stopped
   std::uint32_t limit = 1;                     ///< activations there may be, that of the processor's first holder included
 };
 
@@ -228,8 +245,10 @@ class source {
 
   /// Makes the pool of kernel threads that can carry `word`; at most `limit`, the calling one, number 1, included.
   /// Null: this source has none, and regions hold the processor.
-  [[nodiscard]] virtual std::unique_ptr<activation_pool> make_activations(detail::processor& word, std::uint32_t limit) {
-    static_cast<void>(word), static_cast<void>(limit);
+  /// `all_code`: threads that wait in their own code are wanted too; the pool says whether it can.
+  [[nodiscard]] virtual std::unique_ptr<activation_pool> make_activations(detail::processor& word, std::uint32_t limit,
+                                                                          bool all_code) {
+    static_cast<void>(word), static_cast<void>(limit), static_cast<void>(all_code);
     return nullptr;
   }
   /// True while operations are in flight that only the calling kernel thread can collect.

@@ -20,11 +20,12 @@ namespace weft::detail {
 struct thread_record;
 
 /// The part of a scheduler that inline code reads. `current` is null on a kernel thread that runs no weft thread: the
-/// slot then points to `off_weft`, or to a face of the activation's own while it does not hold the processor, so the fast
-/// paths need one test, not two.
+/// slot then points to `off_weft`, to a face of the activation's own while it does not hold the processor, or to the one of
+/// threads whose own code upcalls may interrupt: so the fast paths need one test, and every other way into weft goes through
+/// `with_processor`.
 struct scheduler_face {
   thread_record* current = nullptr;
-  thread_record* away = nullptr;  // the thread whose region of blocking() runs on this kernel thread
+  thread_record* away = nullptr;  // the thread whose region of blocking(), or own interruptible code, runs on this kernel thread
   trace::ring* trace = nullptr;
   upcall::source* source = nullptr;
 };
@@ -55,6 +56,17 @@ namespace weft::detail {
   const auto since_boot = std::chrono::steady_clock::now().time_since_epoch();
   return static_cast<std::uint64_t>(std::chrono::nanoseconds(since_boot).count());
 }
+#endif
+
+/// A system call that leaves errno alone, for where errno may be another kernel thread's (sched/outside.cpp). @returns a negative
+/// errno when it fails.
+#if defined(__x86_64__)
+inline long call_kernel(long number, long a, long b, long c) noexcept {
+  asm volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+  return number;
+}
+#else
+long call_kernel(long number, long a, long b, long c) noexcept;
 #endif
 
 /// True on a kernel thread that runs a weft thread, also in a region of blocking(): weft operations can be called.

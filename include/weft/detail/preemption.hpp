@@ -1,23 +1,27 @@
 // The seam between scheduler and kernel for whoever holds the processor too long: interrupting a kernel thread by a signal of
-// ours, and asking the kernel where one waits. Declared here, implemented in upcall/preemption.cpp.
+// ours, once or tick after tick, and asking the kernel where one waits. Declared here, implemented in upcall/preemption.cpp.
 //
 // Every interruption comes from a clock that runs only while its kernel thread runs. So it never ends a system call early: one
 // that waits is not interrupted, and one that does not wait has finished before the signal is delivered (upcall/preemption.cpp).
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace weft::upcall {
 
 /// Why our signal interrupts a kernel thread.
 enum class interruption : std::uint8_t {
   question,  ///< somebody wants to know where it is
+  tick,      ///< it has run for a time slice
 };
 
-/// What is done about it: in the signal handler, on the interrupted kernel thread and its alternate stack, errno kept.
-/// `context` is the third argument of the handler.
-using interrupted = void (*)(interruption why, void* context) noexcept;
+/// What is done about it: in the signal handler, on the interrupted kernel thread and its alternate stack. `whom` is what the
+/// ticker was given, null for a question; `context` is the third argument of the handler. errno is kept for a question. For a
+/// tick neither errno nor anything thread_local may be touched: they may be another kernel thread's.
+using interrupted = void (*)(interruption why, void* whom, void* context) noexcept;
 
 /// The signal that `options::preemption_signal` asks for; for 0, a real-time signal that the program does nothing about. From
 /// here on it calls `then`, in all schedulers of the process and to the end of the process: one that is still on its way when
@@ -40,6 +44,26 @@ class question {
   bool made_ = false;
 };
 
+/// Interrupts the kernel thread that makes it whenever that has run for `period`, only while it runs, and never in a system call
+/// that waits. By a perf event that traps where the kernel allows it: exact, and only in user code. Otherwise by a timer on the CPU
+/// clock, which the kernel looks at in its own tick: 1 to 10 ms.
+class ticker {
+ public:
+  /// `signal` is what take_signal() returned. A kernel that refuses both leaves it without ticks: see `source`.
+  ticker(std::chrono::nanoseconds period, int signal, void* whom) noexcept;
+  ~ticker();  // on the same kernel thread
+  ticker(const ticker&) = delete;
+  ticker& operator=(const ticker&) = delete;
+
+  enum class clock : std::uint8_t { none, perf, cpu };
+  [[nodiscard]] clock source() const noexcept { return source_; }
+
+ private:
+  struct state;
+  clock source_ = clock::none;
+  std::unique_ptr<state> state_;
+};
+
 /// Where a kernel thread is, as far as the kernel tells.
 struct whereabouts {
   bool waits = false;              ///< in the kernel; otherwise nothing else is known
@@ -52,6 +76,11 @@ struct whereabouts {
 
 /// Copies memory of this process that may change or vanish meanwhile. @returns the bytes copied; 0 also when the kernel refuses.
 [[nodiscard]] std::size_t read_memory(const void* from, void* to, std::size_t bytes) noexcept;
+
+/// Copies one object so. @returns false when the kernel refuses: `to` is then unchanged.
+template <class T> bool peek(const T* from, T& to) noexcept {
+  return read_memory(from, static_cast<void*>(&to), sizeof to) == sizeof to;
+}
 
 /// Time for which `kernel_thread` had a core so far, in nanoseconds; 0 when it is gone.
 [[nodiscard]] std::int64_t core_time_of(int kernel_thread) noexcept;

@@ -23,12 +23,14 @@ class processor {
     lent,     // its holder's thread is in a marked region: it may be taken once the kernel thread waits
     idle,     // its holder sleeps for want of ready threads: one whose thread comes back may take it
     offered,  // its holder wants to be rid of it: it is to be taken at once
+    open,     // its holder's thread is in its own code, which upcalls may interrupt: it may be taken only while the kernel thread
+              // waits, and will be stopped before it goes on
   };
 
   explicit constexpr processor(std::uint32_t first) noexcept : word_(make(0, first, grip::held)) {}
 
   [[nodiscard]] static constexpr std::uint32_t holder(word w) noexcept { return static_cast<std::uint32_t>(w & 0xffff); }
-  [[nodiscard]] static constexpr grip grip_of(word w) noexcept { return static_cast<grip>((w >> 16) & 3); }
+  [[nodiscard]] static constexpr grip grip_of(word w) noexcept { return static_cast<grip>((w >> 16) & 7); }
 
   // acquire: who sees a loose grip sees what the holder did before, as far as it may be looked at without taking.
   [[nodiscard]] word look() const noexcept { return word_.load(std::memory_order_acquire); }
@@ -49,6 +51,26 @@ class processor {
     return word_.compare_exchange_strong(seen, make(seen, me, grip::held), std::memory_order_acq_rel, std::memory_order_relaxed);
   }
 
+  /// Only a thread in its own code, on whichever kernel thread it is by now: tightens the grip of its holder. A thread that is
+  /// taken off its kernel thread between look and swap finds the word changed, and looks again.
+  void close() noexcept {
+    word seen = look();
+    while (grip_of(seen) == grip::open && !word_.compare_exchange_weak(seen, make(seen, holder(seen), grip::held),
+                                                                       std::memory_order_acq_rel, std::memory_order_acquire)) {
+    }
+  }
+
+  /// On the kernel thread of activation `me`, which waited while its thread was in its own code: true when it still has the
+  /// processor, and then nobody who looked before can take it. Async-signal-safe.
+  [[nodiscard]] bool still_open(std::uint32_t me) noexcept {
+    word seen = look();
+    while (holder(seen) == me && grip_of(seen) == grip::open) {
+      if (word_.compare_exchange_weak(seen, make(seen, me, grip::open), std::memory_order_acq_rel, std::memory_order_acquire))
+        return true;
+    }
+    return holder(seen) == me;
+  }
+
   /// Any activation: takes the processor if its word is still `seen` and its grip loose.
   [[nodiscard]] bool take(word seen, std::uint32_t me) noexcept {
     return grip_of(seen) != grip::held &&
@@ -62,7 +84,7 @@ class processor {
 
  private:
   [[nodiscard]] static constexpr word make(word before, std::uint32_t who, grip how) noexcept {
-    return (((before >> 18) + 1) << 18) | (static_cast<word>(how) << 16) | who;
+    return (((before >> 19) + 1) << 19) | (static_cast<word>(how) << 16) | who;
   }
 
   std::atomic<word> word_;

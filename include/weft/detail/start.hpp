@@ -27,6 +27,7 @@ struct attributes {
   bool tiny = false;                ///< a 2–4 KiB stack without guard, `stack` says which. Overflow corrupts: measure first, and
                                     ///< link with `-z now`, or the first call of each library function needs 3 KiB more
   enum start start = start::later;
+  bool time_slice = false;  ///< its own code may be preempted at any instruction (`options::time_slice`, docs/preemption.md)
   bool floating_point_control = false;  ///< keep rounding mode and FP exception masks of this thread apart (≈ 5 ns a switch)
 };
 

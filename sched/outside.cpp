@@ -1,0 +1,237 @@
+// Threads whose own code upcalls may interrupt at any instruction.
+//
+// Ordinarily a thread gives the processor away only where it calls weft. Such a thread is always *inside* the scheduler: its calls
+// touch the scheduler's data directly. A thread that upcalls may interrupt (`options::activations` is `all`, or it asked for time
+// slices) is *outside* while it runs its own code, and comes inside for every call of weft: the kernel thread's face (abi.hpp)
+// then says that no thread is current, so that each call goes through with_processor(), as in a region. So nothing is added to the
+// calls of other threads, and an upcall that finds a thread outside finds the scheduler's data whole, inline code included.
+//
+// Outside, the grip on the processor is `open`. Two things may happen to it.
+//
+// A tick (time_slice). The signal handler makes the thread call `preempted` before its next instruction (context_interrupt.hpp):
+// it comes inside, joins the end of the ready queue (upcall `preempted`), and goes out again when its turn comes. Only in the
+// program's own machine code, because nobody knows which locks a library holds.
+//
+// Its kernel thread waits (activations = all). An activation that stands by takes the processor (`blocked`), if the place where
+// the thread waits is a safe one (own_code.hpp). When the wait is over the kernel thread must not run the thread's code, because
+// another thread runs now: it is stopped by a trap before its first instruction (upcall/return_trap.hpp), leaves the thread's
+// stack for its own, and hands the thread over to the list of those that come back (`unblocked`).
+//
+// Identity. An interrupted thread may have the address of errno or of a thread_local in a register and go on elsewhere, so it must
+// be the same address there: identity goes with the processor (context_identity.hpp). Marked regions, which may run in parallel
+// with the holder, are therefore always carried to another kernel thread, which has an identity of its own.
+//
+// Invariants.
+//   1. The grip is open exactly while the running thread is outside; whoever closes it (close, take) is the only one to go on.
+//   2. carrier::outside names the thread in whose own code its kernel thread is. Only that kernel thread writes it. Where it is
+//      set and the processor is another's, the kernel thread executes no instruction of the thread's.
+//   3. A kernel thread has the processor's identity exactly while it holds the processor, or stands stopped in a thread's code.
+#include <signal.h>
+
+#include <cerrno>
+
+#include "sched/context_interrupt.hpp"
+#include "sched/own_code.hpp"
+#include "sched/program_text.hpp"
+#include "sched/report.hpp"
+#include "sched/scheduler.hpp"
+#include "sched/stall.hpp"
+#include "weft/thread.hpp"
+
+namespace weft::detail {
+void set_this_scheduler(scheduler_face* face) noexcept;  // park.cpp
+}
+
+namespace weft::sched {
+
+using grip = detail::processor::grip;
+
+// ---- beginning ----
+
+// Before the first thread.
+void scheduler::begin_all_code() {
+  all_code_ = make_pool() && pool_->all_code;
+  if (!all_code_) {
+    return print_report(
+        "weft: options::activations is all, which this kernel or this build refuses (weft::probe() says why); only regions of "
+        "weft::blocking are taken over\n");
+  }
+  own_code_ = std::make_unique<own_code>(beginning_of_function(reinterpret_cast<std::uintptr_t>(&scheduler::thread_main)));
+  static_cast<void>(pool_->provide());
+}
+
+// The holder has left one behind: there is to be another who can take over from it.
+void scheduler::keep_one_free() noexcept {
+  try {
+    static_cast<void>(pool_->provide());
+  } catch (const std::exception&) {  // no kernel thread: until one comes back, who waits keeps the processor
+  }
+}
+
+// ---- in and out ----
+
+// The last thing it does is to open the grip: from there on it may go on elsewhere.
+void scheduler::step_outside() noexcept {
+  if (current->has(flag_sliced) && carrier_->tick_due.exchange(false, std::memory_order_relaxed)) be_preempted();
+  carrier& me = *carrier_;
+  if (all_code_ && pool_->watched != me.number) pool_->watch(me.number);
+  outside_.away = current;
+  me.outside.store(current, std::memory_order_relaxed);
+  detail::set_this_scheduler(&outside_);
+  if (all_code_ && pool_->watchdog_asleep.load(std::memory_order_relaxed)) [[unlikely]]
+    pool_->wake_watchdog();
+  step("outside");
+  processor_.loosen(grip::open);
+}
+
+// It may be interrupted up to the end of close(), and go on elsewhere: nothing is read before that.
+void scheduler::step_inside() noexcept {
+  processor_.close();
+  carrier_->outside.store(nullptr, std::memory_order_relaxed);
+  detail::set_this_scheduler(this);
+  step("inside");
+}
+
+scheduler* scheduler_outside() noexcept {
+  detail::scheduler_face& face = detail::this_scheduler_face();
+  return face.current != nullptr || face.away == nullptr ? nullptr : static_cast<carrier_face&>(face).outside_of;
+}
+
+// ---- ticks ----
+
+// On the activation's stack upcalls are taken, so that those who compute starve neither I/O nor timers.
+void scheduler::be_preempted() noexcept {
+  note(about(upcall::kind::preempted, upcall::cause::time_slice, *current));
+  yield_to_activation();
+}
+
+// Called by the interrupted thread itself, wherever in its own code it was.
+void scheduler::preempted(void* of) noexcept {
+  const int error = errno;
+  auto& s = *static_cast<scheduler*>(of);
+  s.step_inside();
+  s.be_preempted();
+  errno = error;
+  s.step_outside();
+}
+
+void scheduler::on_tick(carrier& me, void* context) noexcept {
+  const scheduler& s = *me.home;
+  const thread_record* const t = me.outside.load(std::memory_order_relaxed);
+  const detail::processor::word now = s.processor_.look();
+  const bool outside =
+      t != nullptr && detail::processor::holder(now) == me.number && detail::processor::grip_of(now) == grip::open;
+  if (outside && !t->has(flag_sliced)) return;
+  if (!outside || t->extension->no_preempt != 0 || !s.may_interrupt(*t, place_of(context))) {
+    me.tick_due.store(true, std::memory_order_relaxed);
+    return;
+  }
+  interrupt(context, &scheduler::preempted, me.home);
+}
+
+bool scheduler::may_interrupt(const thread_record& t, const interrupted_place& at) const noexcept {
+  const auto lowest = reinterpret_cast<std::uintptr_t>(t.extension->slot->lowest());
+  const auto top = reinterpret_cast<std::uintptr_t>(t.extension->slot->usable_top());
+  return at.stack_pointer < top && at.stack_pointer > lowest + interruption_room() && program_->contains(at.instruction);
+}
+
+void scheduler::prepare_time_slices() {
+  constexpr std::chrono::microseconds shortest{100};
+  if (options_.time_slice.count() == 0) return;
+  if (options_.time_slice < shortest) {
+    detail::throw_error(std::errc::invalid_argument,
+                        "weft::run: options::time_slice is shorter than 100 µs; 1 ms suits most programs");
+  }
+  if (contexts_interruptible && identities_move) {
+    program_ = std::make_unique<program_text>();
+    return;
+  }
+  print_report("weft: options::time_slice works on x86-64, without ThreadSanitizer and valgrind; no thread is preempted\n");
+  options_.time_slice = {};
+}
+
+// The first thread that wants ticks brings them to this activation, and to those that get the processor later.
+void scheduler::begin_ticks(carrier& by) {
+  if (tick_signal_ == 0) tick_signal_ = upcall::take_signal(options_.preemption_signal, on_interruption);
+  if (by.ticks == nullptr) by.ticks = std::make_unique<upcall::ticker>(options_.time_slice, tick_signal_, &by);
+}
+
+// ---- waiting in its own code ----
+
+// The other may be gone before this is over, its kernel thread too: then the word has changed, and whatever was read is not used.
+bool scheduler::may_displace(std::uint32_t by, std::uint32_t where, const upcall::whereabouts& at) {
+  static_assert(sizeof(std::unique_ptr<carrier>) == sizeof(carrier*) && sizeof first_.outside == sizeof(thread_record*));
+  carrier_of(by).found = at;
+  const carrier* there = &first_;
+  if (where != 1 && !upcall::peek(reinterpret_cast<carrier* const*>(&others_[where - 2]), const_cast<carrier*&>(there)))
+    return false;
+  const thread_record* t = nullptr;
+  return upcall::peek(reinterpret_cast<thread_record* const*>(&there->outside), const_cast<thread_record*&>(t)) && t != nullptr &&
+         own_code_->is_safe(t, at);
+}
+
+void scheduler::returns(std::uint32_t number, void* context) noexcept {
+  carrier& me = carrier_of(number);
+  if (me.outside.load(std::memory_order_relaxed) == nullptr || processor_.still_open(number)) return;
+  // A handler of the program's must not run here now: it would have the holder's identity.
+  me.signals_before = exchange_signal_mask(context, all_signals);
+  me.signals_held = true;
+  interrupt(context, &scheduler::displaced, &me);
+}
+
+void scheduler::displaced(void* where) noexcept {
+  carrier& me = *static_cast<carrier*>(where);
+  assume(me.own);
+  me.home->leave_own_code(me);
+}
+
+void scheduler::come_back(std::uint32_t number) noexcept {
+  carrier& me = carrier_of(number);
+  step("return");
+  if (me.outside.load(std::memory_order_relaxed) == nullptr || processor_.still_open(number)) return;
+  leave_own_code(me);
+}
+
+// The processor is another's. Until the thread is resumed nothing of the scheduler is touched but what belongs to this kernel
+// thread and this thread. Where identity moves, errno and the exception state were put by when the processor was taken.
+void scheduler::leave_own_code(carrier& me) noexcept {
+  thread_record& self = *me.outside.exchange(nullptr, std::memory_order_relaxed);
+  me.why = carrier::departure::comes_back;
+  me.leaving = &self;
+  if (!moves_identity_) exchange_state(*me.own.exceptions, *me.own.error, self, me.record);
+  const bool own_words = self.extension->own_words;
+  if (own_words) {
+    save(self.extension->fp);
+    load(me.fp);
+  }
+  context_leave(nullptr, me.extension.notes);
+  exchange_stacks(&self.context, me.record.context);
+  context_arrive(self.extension->notes);
+  scheduler& s = *static_cast<scheduler*>(&detail::this_scheduler_face());
+  if (own_words) {
+    save(s.common_fp_);
+    load(self.extension->fp);
+  }
+  s.step_outside();
+}
+
+}  // namespace weft::sched
+
+namespace weft {
+
+void this_thread::set_time_slice(bool on) {
+  if (detail::current_thread() == nullptr) {
+    return detail::with_processor("this_thread::set_time_slice", [=] { set_time_slice(on); });
+  }
+  sched::this_scheduler().slice(*detail::current_thread(), on);
+}
+
+no_preemption::no_preemption() noexcept : counter_(nullptr) {
+  const detail::scheduler_face& face = detail::this_scheduler_face();
+  detail::thread_record* const self = face.current != nullptr ? face.current : face.away;
+  if (self == nullptr) return;
+  counter_ = &self->extension->no_preempt;
+  *counter_ = *counter_ + 1;
+}
+
+}  // namespace weft

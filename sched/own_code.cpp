@@ -1,0 +1,167 @@
+#include "sched/own_code.hpp"
+
+#include <dlfcn.h>
+#include <link.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <string_view>
+
+#include "sched/context_interrupt.hpp"
+
+namespace weft::sched {
+
+namespace {
+
+constexpr std::size_t most_words = 256 * 1024 / sizeof(std::uintptr_t);
+constexpr std::size_t most_known = 65'536;
+
+// Functions of the C library in which a thread may wait while others run.
+constexpr std::array listed{
+    // time
+    "nanosleep", "clock_nanosleep", "usleep", "sleep", "sched_yield", "syscall",
+    // files and sockets
+    "read", "write", "pread", "pread64", "pwrite", "pwrite64", "readv", "writev", "preadv", "preadv64", "pwritev", "pwritev64",
+    "preadv2", "preadv64v2", "pwritev2", "pwritev64v2", "open", "open64", "openat", "openat64", "creat", "creat64", "close",
+    "fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "ftruncate", "ftruncate64", "truncate", "truncate64", "fallocate",
+    "fallocate64", "stat", "stat64", "fstat", "fstat64", "lstat", "lstat64", "fstatat", "fstatat64", "statx", "access",
+    "faccessat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "link", "linkat",
+    "symlink", "symlinkat", "readlink", "readlinkat", "chmod", "fchmod", "chown", "fchown", "utimensat", "futimens", "flock",
+    "fcntl", "fcntl64", "ioctl", "sendfile", "sendfile64", "splice", "tee", "vmsplice", "copy_file_range", "connect", "accept",
+    "accept4", "recv", "recvfrom", "recvmsg", "recvmmsg", "send", "sendto", "sendmsg", "sendmmsg", "msync", "tcdrain",
+    "eventfd_read", "eventfd_write",
+    // waiting for many
+    "poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2",
+    // processes and their messages
+    "wait", "waitpid", "wait3", "wait4", "waitid", "msgrcv", "msgsnd", "semop", "semtimedop", "mq_receive", "mq_timedreceive",
+    "mq_send", "mq_timedsend",
+    // other kernel threads
+    "pthread_mutex_lock", "pthread_mutex_timedlock", "pthread_mutex_clocklock", "pthread_cond_wait", "pthread_cond_timedwait",
+    "pthread_cond_clockwait", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_rwlock_timedrdlock",
+    "pthread_rwlock_timedwrlock", "pthread_rwlock_clockrdlock", "pthread_rwlock_clockwrlock", "pthread_barrier_wait",
+    "pthread_join", "pthread_timedjoin_np", "sem_wait", "sem_timedwait", "sem_clockwait",
+    // memory: page faults
+    "memcpy", "memmove", "memset", "memcmp", "memchr", "memrchr", "memmem", "bcmp", "strlen", "strnlen", "strcmp", "strncmp",
+    "strcpy", "strncpy", "strcat", "strchr", "strrchr", "strstr", "madvise"};
+
+// Whether the instruction before `address` looks like a call.
+bool follows_call(std::uintptr_t address) noexcept {
+  const auto* const end = reinterpret_cast<const unsigned char*>(address);
+  if (end[-5] == 0xe8) return true;           // call rel32
+  const auto is_indirect = [&](int length) {  // call r/m: ff /2 with its operand bytes
+    return end[-length] == 0xff && ((end[-length + 1] >> 3) & 7) == 2;
+  };
+  return is_indirect(2) || is_indirect(3) || is_indirect(4) || is_indirect(6) || is_indirect(7);
+}
+
+bool ends_with(const char* path, std::string_view part) noexcept {
+  return path != nullptr && std::string_view(path).find(part) != std::string_view::npos;
+}
+
+}  // namespace
+
+own_code::own_code(std::uintptr_t first) : first_(first), copy_(most_words) {
+  find_text();
+  find_functions();
+}
+
+void own_code::find_text() {
+  const auto visit = [](dl_phdr_info* loaded, std::size_t, void* data) {
+    auto& self = *static_cast<own_code*>(data);
+    const bool library = ends_with(loaded->dlpi_name, "/libc.so") || ends_with(loaded->dlpi_name, "/libc-");
+    const bool linker = ends_with(loaded->dlpi_name, "/ld-linux") || ends_with(loaded->dlpi_name, "/ld-");
+    if (!library && !linker) return 0;
+    const std::span<range> into = library ? std::span<range>(self.library_) : std::span<range>(self.linker_);
+    std::size_t count = 0;
+    for (const auto& segment : std::span(loaded->dlpi_phdr, loaded->dlpi_phnum)) {
+      if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0 || count == into.size()) continue;
+      const std::uintptr_t low = loaded->dlpi_addr + segment.p_vaddr;
+      into[count++] = {low, low + segment.p_memsz};
+    }
+    return 0;
+  };
+  dl_iterate_phdr(visit, this);
+}
+
+// The library's own functions, not those that a sanitizer or an allocator puts before them.
+void own_code::find_functions() {
+  void* const library = ::dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return;
+  for (const char* const name : listed) {
+    if (void* const found = ::dlsym(library, name); found != nullptr) listed_.insert(reinterpret_cast<std::uintptr_t>(found));
+  }
+  ::dlclose(library);
+}
+
+own_code::kind own_code::look_up(std::uintptr_t address) const {
+  const auto in = [=](const range& r) { return r.contains(address); };
+  if (std::any_of(linker_.begin(), linker_.end(), in)) return kind::linker;
+  const std::uintptr_t begin = beginning_of_function(address);
+  if (begin != 0 && begin == first_) return kind::first;
+  if (std::none_of(library_.begin(), library_.end(), in)) return kind::elsewhere;
+  return listed_.contains(begin) ? kind::listed : kind::library;
+}
+
+own_code::kind own_code::kind_of(std::uintptr_t address) {
+  if (const auto known = known_.find(address); known != known_.end()) return known->second;
+  if (known_.size() >= most_known) known_.clear();
+  return known_[address] = look_up(address);
+}
+
+// What is read may change at any moment: it is read by the kernel, which minds neither races nor addresses that are gone.
+std::span<std::uintptr_t> own_code::copy_of(const thread_record* t, std::uintptr_t from, stack_bounds& bounds) {
+  thread_extension* extension = nullptr;
+  stack_slot* slot = nullptr;
+  alignas(stack_slot) std::array<std::byte, sizeof(stack_slot)> bytes{};
+  if (!upcall::peek(&t->extension, extension) || extension == nullptr) return {};
+  if (!upcall::peek(&extension->slot, slot) || slot == nullptr) return {};
+  if (upcall::read_memory(slot, bytes.data(), bytes.size()) != bytes.size()) return {};
+  bounds = {reinterpret_cast<std::uintptr_t>(std::bit_cast<stack_slot>(bytes).lowest()),
+            reinterpret_cast<std::uintptr_t>(slot->usable_top())};
+  if (from >= bounds.high || from < bounds.low + interruption_room()) return {};
+  const std::size_t wanted = (bounds.high - from) / sizeof(std::uintptr_t);
+  if (wanted > copy_.size()) return {};
+  const std::size_t got = upcall::read_memory(reinterpret_cast<const void*>(from), copy_.data(), wanted * sizeof(std::uintptr_t));
+  return got == wanted * sizeof(std::uintptr_t) ? std::span(copy_.data(), wanted) : std::span<std::uintptr_t>();
+}
+
+// What the walk has seen so far, innermost frame first.
+struct own_code::walker {
+  own_code& self;
+  kind before = kind::elsewhere;
+  bool good = true;
+  bool complete = false;
+
+  bool operator()(std::uintptr_t address) {
+    const kind now = self.kind_of(address);
+    const bool in_library = now == kind::library || now == kind::listed;
+    good = now != kind::linker && (in_library || before != kind::library);
+    before = now;
+    complete = now == kind::first;
+    return good && !complete;
+  }
+};
+
+bool own_code::is_clean(std::span<const std::uintptr_t> words) {
+  return std::none_of(words.begin(), words.end(), [this](std::uintptr_t word) {
+    const auto in = [=](const range& r) { return word >= r.low + 8 && word < r.high; };
+    if (std::none_of(library_.begin(), library_.end(), in) && std::none_of(linker_.begin(), linker_.end(), in)) return false;
+    return follows_call(word) && kind_of(word - 1) != kind::listed;
+  });
+}
+
+bool own_code::is_safe(const thread_record* t, const upcall::whereabouts& at) {
+  const std::lock_guard guard(lock_);
+  stack_bounds bounds{};
+  const std::span<std::uintptr_t> copy = copy_of(t, at.stack_pointer, bounds);
+  if (copy.empty()) return false;
+  std::vector<std::uintptr_t> unchanged;
+  walker seen{*this};
+  const std::uintptr_t reached = walk_copied(at.instruction, at.stack_pointer, bounds, copy, std::ref(seen));
+  if (!seen.good || seen.complete) return seen.good;
+  // What the walk did not reach. The walk has made pointers into the stack point into the copy: no address of code is one.
+  return is_clean(copy.subspan(std::min(copy.size(), (reached - at.stack_pointer) / sizeof(std::uintptr_t))));
+}
+
+}  // namespace weft::sched
