@@ -21,8 +21,9 @@ event upcall_of(const operation& op) noexcept { return {kind::unblocked, cause_o
 
 }  // namespace
 
-reactor::reactor(transfer how, std::string report)
-    : how_(how),
+reactor::reactor(transfer how, std::unique_ptr<ring> first, std::string report)
+    : first_ring_(std::move(first)),
+      how_(how),
       news_(std::make_unique<std::array<epoll_event, news_at_once>>()),
       events_(std::make_unique<std::array<event, events_at_once>>()),
       workers_(std::make_unique<workers>(*this)),
@@ -36,7 +37,7 @@ reactor::reactor(transfer how, std::string report)
 // In a forked child the ring and the workers are the parent's: they are left alone.
 reactor::~reactor() {
   if (::getpid() != owner_) {
-    first_ring_.abandon();
+    first_ring_->abandon();
     static_cast<void>(workers_.release());
   }
   workers_.reset();  // before the doorbell, which they ring

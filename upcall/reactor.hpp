@@ -42,8 +42,9 @@ namespace weft::upcall::engine {
 
 class reactor final : public source {
  public:
-  /// `how` is ring or direct; `report` says why, in words. @throws std::system_error when the kernel refuses epoll
-  reactor(transfer how, std::string report);
+  /// `how` is ring, with a `first` that the kernel has agreed to, or direct; `report` says why, in words.
+  /// @throws std::system_error when the kernel refuses epoll
+  reactor(transfer how, std::unique_ptr<ring> first, std::string report);
   ~reactor() override;
   reactor(const reactor&) = delete;
   reactor& operator=(const reactor&) = delete;
@@ -130,9 +131,9 @@ class reactor final : public source {
 
   handler* handler_ = nullptr;
   descriptor_table table_;
-  ring first_ring_;                                  // of activation 1
+  std::unique_ptr<ring> first_ring_;                 // of activation 1
   std::vector<std::unique_ptr<ring>> other_rings_;   // by number less 2; each is used and destroyed on its own kernel thread
-  ring* ring_ = &first_ring_;                        // of the activation that holds the processor
+  ring* ring_ = first_ring_.get();                   // of the activation that holds the processor
   operation_list batch_;
   operation_list finished_;  // those for whose events there was no room
   operation_list retrying_;
