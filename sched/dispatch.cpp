@@ -233,11 +233,17 @@ void scheduler::yield_to_activation() {
   switch_to(self, carrier_->record);
 }
 
+// False when those who wait in `queue` are another scheduler's threads.
+[[gnu::always_inline]] inline bool among_own(const detail::wait_queue& queue, const thread_record& self) noexcept {
+  const waiter* const first = queue.front();
+  return first == nullptr || first->thread->home == self.home;
+}
+
 [[gnu::always_inline]] inline void scheduler::wait_in(detail::wait_queue& queue, waiter& w, time_point deadline,
                                                       detail::cancellation mode) {
   thread_record& self = *current;
   thread_record* const next = ready_.front();
-  if (!plain_switch(self, next) || deadline != never || self.has(flag_cancel)) [[unlikely]] {
+  if (!plain_switch(self, next) || deadline != never || self.has(flag_cancel) || !among_own(queue, self)) [[unlikely]] {
     return wait_with_care(queue, w, deadline, mode);
   }
   w.thread = &self;
@@ -251,6 +257,7 @@ void scheduler::yield_to_activation() {
 }
 
 void scheduler::wait_with_care(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode) {
+  if (!among_own(queue, *current)) [[unlikely]] used_by_two_schedulers(w.what);
   w.reason = detail::wake_reason::cancelled;
   if (refuses_wait(mode)) return;
   w.reason = detail::wake_reason::granted;
@@ -357,12 +364,17 @@ void await_end(thread_record& of, waiter& self, time_point deadline, cancellatio
   if (&of == s.current) {
     throw_error(std::errc::resource_deadlock_would_occur, "thread::join: a thread cannot join itself");
   }
+  if (of.home != s.current->home) [[unlikely]] sched::used_by_two_schedulers("thread");
   self.reason = wake_reason::granted;
   self.slot = reinterpret_cast<void*>(static_cast<std::uintptr_t>(of.number));
   if (of.state != sched::thread_state::finished) park_waiter(of.joiners, self, deadline, mode);
 }
 
-void grant(waiter& w) noexcept { sched::this_scheduler().end_wait_here(w, wake_reason::granted); }
+void grant(waiter& w) noexcept {
+  sched::scheduler& s = sched::this_scheduler();
+  if (w.thread->home != s.current->home) [[unlikely]] sched::used_by_two_schedulers(w.what);
+  s.end_wait_here(w, wake_reason::granted);
+}
 
 }  // namespace weft::detail
 

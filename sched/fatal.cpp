@@ -109,4 +109,10 @@ void fatal(std::string_view sentence) noexcept {
   std::abort();
 }
 
+[[gnu::cold]] void used_by_two_schedulers(std::string_view waits_for) noexcept {
+  const std::string what(waits_for.substr(0, waits_for.find(' ')));  // "channel" of "channel receive"
+  fatal("weft: a " + what + " was used by threads of two schedulers; each " + what +
+        " belongs to one, and schedulers talk by weft::poster");
+}
+
 }  // namespace weft::sched

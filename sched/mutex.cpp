@@ -25,14 +25,10 @@ void mutex::lock_slow(detail::cancellation mode) {
   holder_ = word(detail::current_thread());
 }
 
-// Two schedulers that meet at a mutex is a race that nothing can repair; where it can be seen it is said.
+// Those who wait are looked at by whoever joins them.
 void mutex::check_home(const detail::thread_record& self) const noexcept {
   const auto* const holder = reinterpret_cast<const detail::thread_record*>(holder_ & ~promised);
-  const bool theirs =
-      holder != nullptr ? holder->home != self.home : !waiters_.empty() && waiters_.front()->thread->home != self.home;
-  if (!theirs) [[likely]] return;
-  sched::fatal(
-      "weft: a mutex was locked by threads of two schedulers; each mutex belongs to one, and schedulers talk by weft::poster");
+  if (holder != nullptr && holder->home != self.home) [[unlikely]] sched::used_by_two_schedulers("mutex");
 }
 
 // The caller was woken to take the mutex, and a try_lock came first: it waits again, before all others. There is no promise

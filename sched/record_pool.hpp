@@ -46,6 +46,23 @@ class record_pool {
     }
   }
 
+  /// How far for_some() has come.
+  struct place {
+    std::size_t slab = 0;
+    std::size_t index = 0;
+  };
+  /// Calls `visit(record)` for the next `most` records from `from` on, vacant ones too, until it returns false. @returns whether
+  /// there are more. Between two calls threads may come and go.
+  template <class Visit>
+  bool for_some(place& from, std::size_t most, Visit visit) {
+    for (bool go_on = true; go_on && most > 0 && from.slab < slabs_.size(); --most) {
+      const slab& s = slabs_[from.slab];
+      go_on = visit(s.records[from.index]);
+      if (++from.index == s.count) from = {from.slab + 1, 0};
+    }
+    return from.slab < slabs_.size();
+  }
+
  private:
   struct slab {
     std::unique_ptr<thread_record[]> records;

@@ -20,6 +20,10 @@ void print_report(std::string_view text) noexcept;
 /// Prints `sentence` and the running thread's name and backtrace, and aborts. For misuse that cannot be thrown.
 [[noreturn]] void fatal(std::string_view sentence) noexcept;
 
+/// The same, for a mutex, a channel, … (`waits_for` as in `waiter::what`) in which threads of two schedulers met: nothing can
+/// repair that race, but where it is seen it is said.
+[[noreturn]] void used_by_two_schedulers(std::string_view waits_for) noexcept;
+
 /// The calling kernel thread's alternate signal stack while it exists, unless the kernel thread had one before: a report about a
 /// stack without room needs another. Destroyed on the same kernel thread.
 class signal_stack {

@@ -154,6 +154,7 @@ bool scheduler::idle() {
     }
   }
   time_point until = std::min(timers_.earliest(), trim_spare_stacks());
+  if (stackless_.empty()) until = std::min(until, parked_memory_.trim(records_, stacks_, *source, turns_));
   if (!stackless_.empty() || inbox_->has_posts()) until = std::min(until, source->now() + retry);  // no memory for them
   if (posts_due() || has_returned()) until = time_point{};
   record(trace::kind::idle, carrier_->record);

@@ -18,6 +18,7 @@
 #include "sched/context.hpp"
 #include "sched/identity_lender.hpp"
 #include "sched/inbox.hpp"
+#include "sched/parked_memory.hpp"
 #include "sched/ready_queue.hpp"
 #include "sched/record_pool.hpp"
 #include "sched/stack.hpp"
@@ -294,6 +295,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   time_point last_turn_{};         // when a loop that spawns child first last let the others run
   time_point spare_since_{};       // when the present window of watching for spare stacks began
   std::size_t fewest_spare_ = 0;   // in this window
+  parked_memory parked_memory_;
   std::shared_ptr<inbox> inbox_;
   upcall::tally tally_;
   std::vector<upcall::event> noted_;  // for observers, until the next delivery

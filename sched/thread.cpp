@@ -15,6 +15,7 @@
 #include <string>
 #include <system_error>
 
+#include "sched/report.hpp"
 #include "sched/scheduler.hpp"
 
 namespace weft {
@@ -175,6 +176,7 @@ void thread::detach() {
   if (record_ == nullptr) {
     detail::throw_error(std::errc::invalid_argument, "thread::detach: there is no thread to detach (joined, detached or moved)");
   }
+  if (record_->home != s.current->home) [[unlikely]] sched::used_by_two_schedulers("thread");
   s.detach(*std::exchange(record_, nullptr));
 }
 
@@ -183,7 +185,9 @@ void thread::request_cancel() noexcept {
   if (detail::current_thread() == nullptr) [[unlikely]] {
     return detail::with_processor("thread::request_cancel", [this] { request_cancel(); });
   }
-  sched::this_scheduler().request_cancel(*record_);
+  sched::scheduler& s = sched::this_scheduler();
+  if (record_->home != s.current->home) [[unlikely]] sched::used_by_two_schedulers("thread");
+  s.request_cancel(*record_);
 }
 
 unsigned thread::hardware_concurrency() noexcept {

@@ -83,7 +83,7 @@ namespace weft::detail {
 
 struct alignas(64) thread_record {
   void* context = nullptr;        // saved stack pointer while it does not run; null before its first run
-  thread_record* next = nullptr;  // in the ready queue, or among the vacant records
+  thread_record* next = nullptr;  // in the ready queue, or among the vacant records; of a waiting thread parked_memory's mark
   void* caught = nullptr;         // exception_state while it does not run,
   unsigned uncaught = 0;          // flat, to keep this record one line
   int error = 0;                  // errno while it does not run

@@ -264,5 +264,5 @@ TEST_CASE("a mutex that is locked by threads of two schedulers ends the program 
   });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
-  CHECK(end.said("weft: a mutex was locked by threads of two schedulers; "));
+  CHECK(end.said("weft: a mutex was used by threads of two schedulers; "));
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "upcall/reactor.hpp"
 #include "upcall/ring.hpp"
@@ -64,8 +65,9 @@ std::unique_ptr<source> make_reactor(transfer wanted) {
   const char* who = "options::transfer";
   transfer how = from_environment(wanted, who);
   std::string reason = std::string(who) + " asks for it";
+  auto first = std::make_unique<engine::ring>();
   if (how != transfer::direct) {
-    const int error = engine::ring::refusal();
+    const int error = first->prepare();
     if (error != 0 && how == transfer::ring) {
       throw std::system_error(error, std::generic_category(),
                               "weft: " + std::string(who) + " demands the ring, but " + reason_of(error));
@@ -75,7 +77,7 @@ std::unique_ptr<source> make_reactor(transfer wanted) {
       reason = error == 0 ? "batches through io_uring" : reason_of(error);
     }
   }
-  auto made = std::make_unique<engine::reactor>(how, text_of(how, reason));
+  auto made = std::make_unique<engine::reactor>(how, std::move(first), text_of(how, reason));
   say(std::string(made->report()));
   return made;
 }

@@ -13,11 +13,13 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <optional>
 #include <system_error>
 #include <utility>
 
 #include "upcall/ring.hpp"
+#include "upcall/signals_blocked.hpp"
 #include "upcall/switch_monitor.hpp"
 #include "weft/runtime.hpp"
 
@@ -234,7 +236,7 @@ std::pair<upcall::transfer, item> transfers() {
   const char* const setting = std::getenv("WEFT_TRANSFER");
   const std::string_view wanted = setting != nullptr ? setting : "";
   if (wanted == "direct") return {transfer::direct, {what, false, "WEFT_TRANSFER=direct asks for plain calls"}};
-  const int error = upcall::engine::ring::refusal();
+  const int error = upcall::engine::ring().prepare();
   if (wanted == "ring" && error == 0) return {transfer::ring, {what, true, "WEFT_TRANSFER=ring asks for them"}};
   if (wanted == "ring") {
     return {transfer::ring,
@@ -251,9 +253,7 @@ std::pair<upcall::transfer, item> transfers() {
   return {made, {what, error == 0, sentence}};
 }
 
-}  // namespace
-
-capabilities probe() {
+capabilities probe_here() {
   const item uring = ring();
   const bool guards = try_guard(false);
   auto [transfer, transfers_item] = transfers();
@@ -272,6 +272,20 @@ capabilities probe() {
                std::move(transfers_item)};
   out.transfer = transfer;
   return out;
+}
+
+}  // namespace
+
+// On a kernel thread that ends with it: those who made a ring and closed it have an interruption ahead of them (ring.hpp).
+capabilities probe() {
+  std::future<capabilities> found;
+  try {
+    const upcall::signals_blocked for_new_kernel_thread;
+    found = std::async(std::launch::async, probe_here);
+  } catch (const std::system_error&) {
+    return probe_here();  // there can be no other kernel thread
+  }
+  return found.get();
 }
 
 std::string capabilities::to_string() const {

@@ -18,7 +18,7 @@ void reactor::leaves(std::uint32_t activation) noexcept { other_rings_[activatio
 // Whoever lost the processor in doze() left `asleep_` as it was: we are awake.
 void reactor::moved_to(std::uint32_t activation) noexcept {
   asleep_.store(false, std::memory_order_seq_cst);
-  ring_ = activation == 1 ? &first_ring_ : other_rings_[activation - 2].get();
+  ring_ = activation == 1 ? first_ring_.get() : other_rings_[activation - 2].get();
 }
 
 }  // namespace weft::upcall::engine

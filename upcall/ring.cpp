@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -14,8 +16,8 @@ namespace {
 
 constexpr unsigned entries = 512;
 constexpr unsigned completions = 4096;
-constexpr unsigned how =
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+constexpr unsigned how = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+                         IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED;
 
 // The kernel counts in 32 bits and cuts longer transfers itself.
 unsigned bytes_of(const operation& op) noexcept { return static_cast<unsigned>(op.length); }
@@ -36,30 +38,38 @@ void prepare_vectors(io_uring_sqe* sqe, const operation& op) noexcept {
 
 }  // namespace
 
-ring::~ring() {
-  if (state_ == state::made) io_uring_queue_exit(&ring_);
+ring::~ring() { close(); }
+
+void ring::close() noexcept {
+  if (state_ == state::prepared || state_ == state::made) io_uring_queue_exit(&ring_);
+  state_ = state::refused;
+}
+
+// A ring that is not enabled yet has no owner, and answers calls with errors of its own: others are those of a filter.
+int ring::prepare() noexcept {
+  io_uring_params parameters{};
+  parameters.flags = how;
+  parameters.cq_entries = completions;
+  int r = io_uring_queue_init_params(entries, &ring_, &parameters);
+  state_ = r == 0 ? state::prepared : state::refused;
+  if (r < 0) return -r;
+  r = io_uring_get_events(&ring_);
+  if (r == -EBADFD) r = io_uring_unregister_eventfd(&ring_);
+  if (r == -ENXIO) return 0;
+  close();
+  return r < 0 ? -r : EINVAL;
 }
 
 bool ring::make() noexcept {
-  io_uring_params parameters{};
-  parameters.flags = how | IORING_SETUP_CQSIZE;
-  parameters.cq_entries = completions;
-  const bool made = io_uring_queue_init_params(entries, &ring_, &parameters) == 0;
-  state_ = made ? state::made : state::refused;
-  if (made) static_cast<void>(io_uring_register_ring_fd(&ring_));  // saves a look-up in each enter
-  return made;
-}
-
-int ring::refusal() noexcept {
-  io_uring trial{};
-  io_uring_params parameters{};
-  parameters.flags = how;
-  int r = io_uring_queue_init_params(2, &trial, &parameters);
-  if (r < 0) return -r;
-  io_uring_prep_nop(io_uring_get_sqe(&trial));
-  r = io_uring_submit_and_wait(&trial, 1);
-  io_uring_queue_exit(&trial);
-  return r < 0 ? -r : 0;
+  if (state_ == state::unused && prepare() != 0) return false;
+  // liburing 2.3 declares io_uring_enable_rings and does not export it.
+  if (::syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0U) < 0) {
+    close();
+    return false;
+  }
+  state_ = state::made;
+  static_cast<void>(io_uring_register_ring_fd(&ring_));  // saves a look-up in each enter
+  return true;
 }
 
 void ring::enter(io_uring_sqe* sqe, operation& op) noexcept {

@@ -1,7 +1,11 @@
 // The io_uring of a reactor: transfers that complete inside the submit, and file operations that stay in flight.
 //
 // One ring, DEFER_TASKRUN and SINGLE_ISSUER: completions are posted only while this kernel thread asks for them, never by
-// interrupting it. It is made on first use, because it belongs to the kernel thread that makes it.
+// interrupting it. It belongs to the kernel thread that uses it first.
+//
+// A ring that was closed has one interruption left: some 20 ms later the kernel takes it off the books of every kernel thread
+// that made or used it and lives, and ends what that one waits in. `epoll_wait`, `semtimedop` and their like return EINTR then.
+// So rings are closed only where nobody waits any more: none is made for a trial and closed on a kernel thread that goes on.
 #pragma once
 
 #include <liburing.h>
@@ -21,8 +25,12 @@ class ring {
   ring(const ring&) = delete;
   ring& operator=(const ring&) = delete;
 
-  /// True if the kernel gave or gives us a ring. Asked once, before all else.
-  [[nodiscard]] bool usable() noexcept { return state_ == state::made || (state_ == state::unused && make()); }
+  /// Has the kernel make the ring, for whichever kernel thread uses it first. Called once at most, before all else.
+  /// @returns 0, or the errno of the refusal. Costs 30 µs.
+  [[nodiscard]] int prepare() noexcept;
+
+  /// True if the kernel gave or gives us a ring. From then on it is the calling kernel thread's.
+  [[nodiscard]] bool usable() noexcept { return state_ == state::made || (state_ != state::refused && make()); }
 
   /// Operations whose completion was not reaped yet.
   [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
@@ -66,11 +74,8 @@ class ring {
   /// After fork: leaves the ring to the parent.
   void abandon() noexcept { state_ = state::refused; }
 
-  /// Tries what a ring needs. @returns 0, or the errno of the refusal.
-  [[nodiscard]] static int refusal() noexcept;
-
  private:
-  enum class state : std::uint8_t { unused, made, refused };
+  enum class state : std::uint8_t { unused, prepared, made, refused };
   static constexpr std::uint64_t watch_data = 1;  // no address of an operation
   static constexpr std::uint64_t cancel_data = 2;
 
@@ -86,6 +91,7 @@ class ring {
   }
 
   bool make() noexcept;
+  void close() noexcept;
   void fetch() noexcept;
   [[nodiscard]] bool overflowed() const noexcept { return (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0; }
   io_uring_sqe* next() noexcept { return io_uring_get_sqe(&ring_); }

@@ -14,7 +14,8 @@ using std::cv_status;
 
 /// As `std::condition_variable`, for `std::unique_lock<weft::mutex>`; wakes in the order of waiting, never spuriously.
 ///
-/// A wait that throws `weft::cancelled` holds the mutex again when it throws.
+/// A wait that throws `weft::cancelled` holds the mutex again when it throws. Only for the threads of one scheduler: a thread of
+/// another one that finds somebody waiting ends the program with a sentence, and uses a `weft::poster` instead.
 class condition_variable {
  public:
   condition_variable() = default;

@@ -37,7 +37,8 @@ enum class activations : std::uint8_t {
 
 /// How a scheduler runs. The defaults suit servers and tools alike.
 struct options {
-  std::size_t stack = 256 * 1024;  ///< bytes of address space for a thread's stack, guard included; memory is used page by page
+  std::size_t stack = 256 * 1024;  ///< bytes of address space for a thread's stack, guard included; memory is used page by page,
+                                   ///< and given back while idle where a thread has waited ten seconds or more above it
   std::size_t guard = 16 * 1024;   ///< bytes below each stack whose touch is reported as a stack overflow
   std::size_t max_threads = 0;     ///< threads alive at once; more is an error for the one who spawns. 0: as memory allows
   upcall::transfer transfer = upcall::transfer::automatic;  ///< how transfers reach the kernel

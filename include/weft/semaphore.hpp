@@ -49,7 +49,8 @@ class semaphore_base {
 
 }  // namespace detail
 
-/// As `std::counting_semaphore`, for the threads of one scheduler; permits go to the longest waiter.
+/// As `std::counting_semaphore`, for the threads of one scheduler; permits go to the longest waiter. A thread of another
+/// scheduler that finds somebody waiting ends the program with a sentence: it is to use a `weft::poster`.
 template <std::ptrdiff_t LeastMaxValue = std::numeric_limits<std::ptrdiff_t>::max()>
 class counting_semaphore : private detail::semaphore_base {
   static_assert(LeastMaxValue >= 0);

@@ -24,7 +24,8 @@ namespace weft {
 /// A user-level thread of the calling thread's scheduler. As `std::thread`: joined or detached before it is destroyed,
 /// or `std::terminate`. Only where a thread that was asked to end unwinds (its `join` may just have thrown
 /// `weft::cancelled`), the destructor of a joinable handle asks the other thread to end as well and waits for it. Made, joined
-/// and moved from any weft thread of the same scheduler; no handle may outlive its `weft::run`, in which all threads end.
+/// and moved from any weft thread of the same scheduler; one of another scheduler that joins, detaches or cancels it ends the
+/// program with a sentence. No handle may outlive its `weft::run`, in which all threads end.
 ///
 /// An exception that leaves the thread's function terminates the program with the thread's name and backtrace, except
 /// `weft::cancelled`, which ends the thread quietly. Cost of spawn + join: ≤ 40 ns when stacks are warm.

@@ -273,7 +273,8 @@ class source {
 /// How file and socket transfers reach the kernel.
 enum class transfer : std::uint8_t {
   automatic,  ///< `ring` where this kernel and container allow it; the environment's WEFT_TRANSFER decides first
-  ring,       ///< batches through io_uring
+  ring,       ///< batches through io_uring. Some 20 ms after such a scheduler has ended, the kernel interrupts what its kernel
+              ///< thread does then, once: a plain epoll_wait returns EINTR (most calls are restarted, and see nothing)
   direct,     ///< plain non-blocking calls; worker kernel threads for what cannot be polled
 };
 
