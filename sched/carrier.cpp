@@ -78,6 +78,12 @@ void scheduler::become_holder(carrier& me) noexcept {
   settle_on(me, moves_identity_ ? shared_ : me.own);
 }
 
+// On its own stack `me` has lost the processor, or is about to.
+void scheduler::cease_to_hold(carrier& me) noexcept {
+  if (moves_identity_) assume(me.own);
+  detail::set_this_scheduler(&me.off);
+}
+
 // The processor was taken from an activation whose thread is in a region, or waits in its own code.
 void scheduler::note_taken(carrier& me, detail::processor::word seen) noexcept {
   thread_record& left = *current;
@@ -115,8 +121,7 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   detail::set_this_scheduler(this);
   let_next_enter();
   loop(me);
-  if (moves_identity_) assume(me.own);
-  detail::set_this_scheduler(&me.off);
+  cease_to_hold(me);
   return true;
 }
 
@@ -148,8 +153,7 @@ void scheduler::carry(carrier& me, thread_record& t) {
   current = nullptr;
   detail::set_this_scheduler(this);
   loop(me);
-  if (moves_identity_) assume(me.own);
-  detail::set_this_scheduler(&me.off);
+  cease_to_hold(me);
 }
 
 // On the activation's own stack again, because a thread left for it. @returns whether it still holds the processor.
@@ -182,8 +186,7 @@ void scheduler::give_processor_to(thread_record& pinned) noexcept {
   carrier& to = *pinned.extension->pinned_to;
   upcall::activation_pool& pool = *pool_;
   current = nullptr;
-  if (moves_identity_) assume(carrier_->own);
-  detail::set_this_scheduler(&carrier_->off);
+  cease_to_hold(*carrier_);
   pool.free.fetch_add(1, std::memory_order_relaxed);
   step("give");
   processor_.give(to.number);
@@ -201,8 +204,7 @@ bool scheduler::doze(time_point until) {
     return true;
   }
   me.place.store(place, std::memory_order_relaxed);  // seen by whoever takes the processor: it is loosened after
-  if (moves_identity_) assume(me.own);
-  detail::set_this_scheduler(&me.off);
+  cease_to_hold(me);
   processor_.loosen(grip::idle);
   step("doze");
   source->doze(until, place);

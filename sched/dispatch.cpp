@@ -76,6 +76,7 @@ void scheduler::start_thread(void** save_here, context_notes* from, thread_recor
   auto* const extension = ::new (static_cast<void*>(top)) thread_extension;
   extension->slot = slot;
   extension->start = start;
+  extension->runs = reinterpret_cast<std::uintptr_t>(start->run);
   std::memcpy(extension->name, start->name, sizeof extension->name);
   if (start->floating_point) {
     save(common_fp_);

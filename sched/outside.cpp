@@ -219,6 +219,8 @@ void scheduler::leave_own_code(carrier& me) noexcept {
 
 namespace weft {
 
+bool upcall::threads_interruptible() noexcept { return sched::contexts_interruptible && sched::identities_move; }
+
 void this_thread::set_time_slice(bool on) {
   if (detail::current_thread() == nullptr) {
     return detail::with_processor("this_thread::set_time_slice", [=] { set_time_slice(on); });

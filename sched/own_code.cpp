@@ -35,7 +35,7 @@ constexpr std::array listed{
     "poll", "ppoll", "select", "pselect", "epoll_wait", "epoll_pwait", "epoll_pwait2",
     // processes and their messages
     "wait", "waitpid", "wait3", "wait4", "waitid", "msgrcv", "msgsnd", "semop", "semtimedop", "mq_receive", "mq_timedreceive",
-    "mq_send", "mq_timedsend",
+    "mq_send", "mq_timedsend", "sigwait", "sigwaitinfo", "sigtimedwait", "pause",
     // other kernel threads
     "pthread_mutex_lock", "pthread_mutex_timedlock", "pthread_mutex_clocklock", "pthread_cond_wait", "pthread_cond_timedwait",
     "pthread_cond_clockwait", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_rwlock_timedrdlock",
@@ -89,9 +89,31 @@ void own_code::find_functions() {
   void* const library = ::dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
   if (library == nullptr) return;
   for (const char* const name : listed) {
-    if (void* const found = ::dlsym(library, name); found != nullptr) listed_.insert(reinterpret_cast<std::uintptr_t>(found));
+    if (void* const found = ::dlsym(library, name); found != nullptr) list(reinterpret_cast<std::uintptr_t>(found), 0);
   }
   ::dlclose(library);
+}
+
+// With the functions that it ends in by a jump, whose frames then stand in the place of its own: internal ones, without a name.
+void own_code::list(std::uintptr_t function, int depth) {
+  constexpr int deepest = 2;
+  if (!listed_.insert(function).second || depth == deepest) return;
+  const auto in_library = [this](std::uintptr_t a) {
+    return std::any_of(library_.begin(), library_.end(), [=](const range& r) { return r.contains(a); });
+  };
+  const std::uintptr_t end = end_of_function(function);
+  for (std::uintptr_t at = function; at + 5 < end; ++at) {
+    const auto* const code = reinterpret_cast<const unsigned char*>(at);
+    const bool jump = code[0] == 0xe9;                                      // jmp rel32
+    const bool branch = code[0] == 0x0f && (code[1] & 0xf0) == 0x80;        // jcc rel32
+    if (!jump && !branch) continue;
+    const std::size_t length = jump ? 5 : 6;
+    std::int32_t distance = 0;
+    std::memcpy(&distance, code + length - sizeof distance, sizeof distance);
+    const std::uintptr_t target = at + length + static_cast<std::uintptr_t>(static_cast<std::intptr_t>(distance));
+    const bool inside = target >= function && target < end;
+    if (!inside && in_library(target) && beginning_of_function(target) == target) list(target, depth + 1);
+  }
 }
 
 own_code::kind own_code::look_up(std::uintptr_t address) const {
@@ -110,25 +132,29 @@ own_code::kind own_code::kind_of(std::uintptr_t address) {
 }
 
 // What is read may change at any moment: it is read by the kernel, which minds neither races nor addresses that are gone.
-std::span<std::uintptr_t> own_code::copy_of(const thread_record* t, std::uintptr_t from, stack_bounds& bounds) {
+own_code::copied own_code::copy_of(const thread_record* t, std::uintptr_t from) {
+  copied found;
   thread_extension* extension = nullptr;
   stack_slot* slot = nullptr;
   alignas(stack_slot) std::array<std::byte, sizeof(stack_slot)> bytes{};
   if (!upcall::peek(&t->extension, extension) || extension == nullptr) return {};
   if (!upcall::peek(&extension->slot, slot) || slot == nullptr) return {};
   if (upcall::read_memory(slot, bytes.data(), bytes.size()) != bytes.size()) return {};
-  bounds = {reinterpret_cast<std::uintptr_t>(std::bit_cast<stack_slot>(bytes).lowest()),
-            reinterpret_cast<std::uintptr_t>(slot->usable_top())};
-  if (from >= bounds.high || from < bounds.low + interruption_room()) return {};
-  const std::size_t wanted = (bounds.high - from) / sizeof(std::uintptr_t);
+  if (!upcall::peek(&extension->runs, found.runs)) return {};
+  found.bounds = {reinterpret_cast<std::uintptr_t>(std::bit_cast<stack_slot>(bytes).lowest()),
+                  reinterpret_cast<std::uintptr_t>(slot->usable_top())};
+  if (from >= found.bounds.high || from < found.bounds.low + interruption_room()) return {};
+  const std::size_t wanted = (found.bounds.high - from) / sizeof(std::uintptr_t);
   if (wanted > copy_.size()) return {};
   const std::size_t got = upcall::read_memory(reinterpret_cast<const void*>(from), copy_.data(), wanted * sizeof(std::uintptr_t));
-  return got == wanted * sizeof(std::uintptr_t) ? std::span(copy_.data(), wanted) : std::span<std::uintptr_t>();
+  if (got == wanted * sizeof(std::uintptr_t)) found.words = std::span(copy_.data(), wanted);
+  return found;
 }
 
 // What the walk has seen so far, innermost frame first.
 struct own_code::walker {
   own_code& self;
+  std::uintptr_t runs;
   kind before = kind::elsewhere;
   bool good = true;
   bool complete = false;
@@ -138,10 +164,18 @@ struct own_code::walker {
     const bool in_library = now == kind::library || now == kind::listed;
     good = now != kind::linker && (in_library || before != kind::library);
     before = now;
-    complete = now == kind::first;
+    complete = now == kind::first || (now == kind::elsewhere && self.begins(address, runs));
     return good && !complete;
   }
 };
+
+// Whether `address` lies in the function that begins at `function`. Asked of the same few places again and again.
+bool own_code::begins(std::uintptr_t address, std::uintptr_t function) {
+  const auto known = beginnings_.find(address);
+  if (known != beginnings_.end()) return known->second == function;
+  if (beginnings_.size() >= most_known) beginnings_.clear();
+  return (beginnings_[address] = beginning_of_function(address)) == function;
+}
 
 bool own_code::is_clean(std::span<const std::uintptr_t> words) {
   return std::none_of(words.begin(), words.end(), [this](std::uintptr_t word) {
@@ -153,15 +187,14 @@ bool own_code::is_clean(std::span<const std::uintptr_t> words) {
 
 bool own_code::is_safe(const thread_record* t, const upcall::whereabouts& at) {
   const std::lock_guard guard(lock_);
-  stack_bounds bounds{};
-  const std::span<std::uintptr_t> copy = copy_of(t, at.stack_pointer, bounds);
-  if (copy.empty()) return false;
-  std::vector<std::uintptr_t> unchanged;
-  walker seen{*this};
-  const std::uintptr_t reached = walk_copied(at.instruction, at.stack_pointer, bounds, copy, std::ref(seen));
+  const copied stack = copy_of(t, at.stack_pointer);
+  if (stack.words.empty()) return false;
+  walker seen{*this, stack.runs};
+  const std::uintptr_t reached = walk_copied(at.instruction, at.stack_pointer, stack.bounds, stack.words, std::ref(seen));
   if (!seen.good || seen.complete) return seen.good;
   // What the walk did not reach. The walk has made pointers into the stack point into the copy: no address of code is one.
-  return is_clean(copy.subspan(std::min(copy.size(), (reached - at.stack_pointer) / sizeof(std::uintptr_t))));
+  const std::size_t rest = (reached - at.stack_pointer) / sizeof(std::uintptr_t);
+  return seen.before != kind::library && is_clean(stack.words.subspan(std::min(stack.words.size(), rest)));
 }
 
 }  // namespace weft::sched

@@ -49,12 +49,19 @@ class own_code {
     [[nodiscard]] bool contains(std::uintptr_t a) const noexcept { return a >= low && a < high; }
   };
   struct walker;
+  struct copied {
+    std::span<std::uintptr_t> words;
+    stack_bounds bounds;
+    std::uintptr_t runs = 0;  // the function that the thread was made with: its caller is `first`
+  };
 
   void find_text();
   void find_functions();
+  void list(std::uintptr_t function, int depth);
   [[nodiscard]] kind kind_of(std::uintptr_t address);
   [[nodiscard]] kind look_up(std::uintptr_t address) const;
-  [[nodiscard]] std::span<std::uintptr_t> copy_of(const thread_record* t, std::uintptr_t from, stack_bounds& bounds);
+  [[nodiscard]] copied copy_of(const thread_record* t, std::uintptr_t from);
+  [[nodiscard]] bool begins(std::uintptr_t address, std::uintptr_t function);
   [[nodiscard]] bool is_clean(std::span<const std::uintptr_t> words);
 
   std::mutex lock_;
@@ -63,6 +70,7 @@ class own_code {
   std::array<range, 2> linker_{};
   std::unordered_set<std::uintptr_t> listed_;       // where functions on the list begin
   std::unordered_map<std::uintptr_t, kind> known_;  // addresses that were looked up
+  std::unordered_map<std::uintptr_t, std::uintptr_t> beginnings_;
   std::vector<std::uintptr_t> copy_;
 };
 

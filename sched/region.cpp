@@ -46,7 +46,7 @@ using grip = detail::processor::grip;
 
 [[gnu::always_inline]] inline bool scheduler::ready_to_lend() const noexcept {
   return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched == carrier_->number &&
-         !source->bound_here();
+         !source->bound_here() && !moves_identity_;
 }
 
 void scheduler::enter_region() {

@@ -84,7 +84,7 @@ void scheduler::run(detail::start_block* main) {
   detach(const_cast<thread_record&>(*main_));
   loop(first_);
   if (pool_ != nullptr) {
-    if (moves_identity_) assume(first_.own);
+    cease_to_hold(first_);
     pool_->stand_by(first_.number);  // until the last thread has ended, wherever that is
     rest(true);
     pool_->join();

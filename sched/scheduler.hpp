@@ -244,6 +244,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   [[nodiscard]] bool has_returned() const noexcept { return returned_.load(std::memory_order_relaxed) != nullptr; }
   void settle_on(carrier& by, const identity& as) noexcept;
   void become_holder(carrier& me) noexcept;
+  void cease_to_hold(carrier& me) noexcept;
   void begin_all_code();
   void keep_one_free() noexcept;
   void be_preempted() noexcept;

@@ -70,6 +70,7 @@ struct thread_extension {
   floating_point_control fp;
   bool own_words = false;  // as flag_floating_point, for the thread itself while it is away: flags are the holder's then
   detail::start_block* start = nullptr;  // until its function was moved out
+  std::uintptr_t runs = 0;               // what thread_main calls: the outermost function of its own code
   carrier* pinned_to = nullptr;          // whose kernel thread it waits on for the processor; null: it comes back for good
   std::atomic<std::uint32_t> away_on{0};  // number of the activation on whose kernel thread it is away; 0: none yet
   upcall::cause away_for = upcall::cause::region;

@@ -6,12 +6,14 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 
 #include "sched/context.hpp"
 #include "sched/symbol.hpp"
+#include "weft/detail/preemption.hpp"
 
 namespace weft::sched {
 namespace {
@@ -139,6 +141,53 @@ bool prepare(copied_stack& into, std::uintptr_t instruction, std::uintptr_t stac
   return unw_init_local2(&into.cursor, &into.state, UNW_INIT_SIGNAL_FRAME) == 0;
 }
 
+struct frame_place {
+  std::uintptr_t ip = 0;
+  std::uintptr_t sp = 0;
+};
+
+// Goes to the next frame. @returns false, and leaves `here` as it was, when there is none that makes sense.
+bool step(copied_stack& stack, frame_place& here) noexcept {
+  unw_word_t ip = 0;
+  unw_word_t sp = 0;
+  if (unw_step(&stack.cursor) <= 0) return false;
+  if (unw_get_reg(&stack.cursor, UNW_REG_IP, &ip) < 0 || unw_get_reg(&stack.cursor, UNW_REG_SP, &sp) < 0 || ip == 0) return false;
+  if (sp < here.sp || sp > stack.end) return false;
+  here = {ip, sp};
+  return true;
+}
+
+// Whether the instruction before `address` is a call of `function`. Any number may be asked for.
+bool follows_call_of(std::uintptr_t address, std::uintptr_t function) noexcept {
+  std::array<unsigned char, 5> call{};  // e8, and how far it is from behind it
+  const auto distance = static_cast<std::intptr_t>(function - address);
+  if (distance != static_cast<std::int32_t>(distance)) return false;
+  if (upcall::read_memory(reinterpret_cast<const void*>(address - call.size()), call.data(), call.size()) != call.size()) return false;
+  std::int32_t to = 0;
+  std::memcpy(&to, call.data() + 1, sizeof to);
+  return call.front() == 0xe8 && to == distance;
+}
+
+// A function that keeps its frame by the base pointer, which no inner frame has saved: its frame ends where a return behind a call
+// of it lies. What a function left there earlier does not look so, as a rule; a step from there must lead to that return.
+constexpr unw_regnum_t base_pointer = 6;  // as on x86-64, by place: elsewhere the name does not exist, nor saved contexts to read
+
+bool step_over_unknown_frame(copied_stack& stack, frame_place& here, std::span<const std::uintptr_t> copy) noexcept {
+  const std::uintptr_t function = beginning_of_function(here.ip - 1);
+  const unw_cursor_t before = stack.cursor;
+  for (std::size_t i = (here.sp - stack.low) / sizeof(std::uintptr_t) + 1; function != 0 && i < copy.size(); ++i) {
+    if (!follows_call_of(copy[i], function)) continue;
+    frame_place next = here;
+    unw_set_reg(&stack.cursor, base_pointer, stack.low + (i - 1) * sizeof(std::uintptr_t));
+    if (step(stack, next) && next.ip == copy[i]) {
+      here = next;
+      return true;
+    }
+    stack.cursor = before;
+  }
+  return false;
+}
+
 }  // namespace
 
 call_stack walk_copied(std::uintptr_t instruction, std::uintptr_t stack_pointer, stack_bounds bounds,
@@ -154,24 +203,27 @@ std::uintptr_t walk_copied(std::uintptr_t instruction, std::uintptr_t stack_poin
                            std::span<std::uintptr_t> copy, const std::function<bool(std::uintptr_t)>& visit) {
   copied_stack stack;
   if (!prepare(stack, instruction, stack_pointer, bounds, copy)) return stack_pointer;
-  std::uintptr_t last = stack.low;
+  frame_place here{instruction, stack.low};
   bool called = false;  // the innermost frame was interrupted, the others have made a call; a signal's frame neither
-  std::size_t steps = 0;
-  do {
-    unw_word_t ip = 0;
-    unw_word_t sp = 0;
-    if (unw_get_reg(&stack.cursor, UNW_REG_IP, &ip) < 0 || unw_get_reg(&stack.cursor, UNW_REG_SP, &sp) < 0 || ip == 0) break;
-    if (sp < last || sp > stack.end) break;
-    last = sp;
-    if (!visit(called ? ip - 1 : ip)) break;
+  for (std::size_t steps = 0; steps < most_walked; ++steps) {
+    if (!visit(called ? here.ip - 1 : here.ip)) break;
     called = unw_is_signal_frame(&stack.cursor) <= 0;
-  } while (++steps < most_walked && unw_step(&stack.cursor) > 0);
-  return last - stack.low + stack_pointer;
+    const unw_cursor_t before = stack.cursor;
+    if (step(stack, here)) continue;
+    stack.cursor = before;
+    if (!step_over_unknown_frame(stack, here, copy)) break;
+  }
+  return here.sp - stack.low + stack_pointer;
 }
 
 std::uintptr_t beginning_of_function(std::uintptr_t address) noexcept {
   unw_proc_info_t found{};
   return unw_get_proc_info_by_ip(unw_local_addr_space, address, &found, nullptr) == 0 ? found.start_ip : 0;
+}
+
+std::uintptr_t end_of_function(std::uintptr_t address) noexcept {
+  unw_proc_info_t found{};
+  return unw_get_proc_info_by_ip(unw_local_addr_space, address, &found, nullptr) == 0 ? found.end_ip : 0;
 }
 
 std::uintptr_t function_of(const call_stack& stack, std::size_t index) noexcept {

@@ -55,6 +55,8 @@ std::uintptr_t walk_copied(std::uintptr_t instruction, std::uintptr_t stack_poin
 
 /// Where the function in which `address` lies begins, as its frame description says; 0 when it has none. Any kernel thread.
 [[nodiscard]] std::uintptr_t beginning_of_function(std::uintptr_t address) noexcept;
+/// And where it ends.
+[[nodiscard]] std::uintptr_t end_of_function(std::uintptr_t address) noexcept;
 
 /// Where the function of frame `index` begins; the frame's address when nobody knows.
 [[nodiscard]] std::uintptr_t function_of(const call_stack& stack, std::size_t index) noexcept;

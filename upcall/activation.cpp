@@ -68,17 +68,9 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
   if (wants_all_code) prepare_all_code();
 }
 
-// Which of the two ways this kernel allows is tried on the calling kernel thread, activation 1.
 void activations::prepare_all_code() {
-  vessel& first = of(1);
-  if (!perf_ || !take_sigtrap()) return;
-  if (first.monitor.open_stopping(set_, 1, first) == 0) {
-    stopping_ = stopping::by_event;
-  } else if (first.stop.open(first) == 0) {
-    stopping_ = stopping::by_breakpoint;
-  }
-  if (stopping_ == stopping::by_event) monitors_.fetch_add(1, std::memory_order_relaxed);
-  all_code = stopping_ != stopping::none;
+  return_trap trial;
+  all_code = perf_ && trial.open(*vessels_.front()) == 0 && take_sigtrap();
 }
 
 // In a signal handler.
@@ -162,9 +154,8 @@ void activations::watch(std::uint32_t number) noexcept {
 
 void activations::open_monitor(std::uint32_t number) noexcept {
   vessel& v = of(number);
-  if (stopping_ == stopping::by_breakpoint && !v.stop.is_open() && v.stop.open(v) != 0) return;
-  const int error = stopping_ == stopping::by_event ? v.monitor.open_stopping(set_, number, v) : v.monitor.open(set_, number);
-  if (error == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
+  if (all_code && !v.stop.is_open() && v.stop.open(v) != 0) return;
+  if (v.monitor.open(set_, number) == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Of an activation that does not hold the processor: it opens another when it does.
@@ -215,6 +206,7 @@ void activations::run(std::uint32_t number) {
   // Its first sleep, standing by, brings the monitor into phase.
   if (perf_ && monitors_.load(std::memory_order_relaxed) < most_monitors) open_monitor(number);
   stand_by(number);
+  close_events(number);
   scheduler_->end_activation(number);
 }
 
@@ -253,8 +245,8 @@ void activations::displace(std::uint32_t me, processor::word seen) {
 }
 
 // Whatever the other does meanwhile makes one of the last two looks fail: a record is written when it goes on, and the word changes
-// when it comes inside or is stopped. One breakpoint is armed by one who stands by at a time, and only its own kernel thread
-// disarms it: who lost the race must not, because the winner counts on it.
+// when it comes inside or is stopped. Its trap is armed by one who stands by at a time, and only its own kernel thread disarms it:
+// who lost the race must not, because the winner counts on it.
 bool activations::can_displace(std::uint32_t me, processor::word seen) {
   const std::uint32_t where = processor::holder(seen);
   vessel& v = of(where);
@@ -264,8 +256,7 @@ bool activations::can_displace(std::uint32_t me, processor::word seen) {
     if (word_->look() != seen || !v.monitor.waits()) return false;
     const whereabouts at = whereabouts_of(kernel_thread_of(where));
     if (!at.waits || !scheduler_->may_displace(me, where, at)) return false;
-    if (stopping_ == stopping::by_event) return true;
-    if (at.call < 0 || !v.stop.arm(at.instruction)) return false;
+    if (!v.stop.arm(at)) return false;
     if (v.monitor.progress() == before) return true;
   }
 }
@@ -279,13 +270,18 @@ bool activations::may_retire(std::uint32_t number) {
   } while (!free.compare_exchange_weak(others, others - 1, std::memory_order_acq_rel));
   vessel& v = of(number);
   v.vacant = true;
+  --alive_;
+  return true;
+}
+
+// On its own kernel thread: a trap must still find whom it is for.
+void activations::close_events(std::uint32_t number) noexcept {
+  vessel& v = of(number);
   if (v.monitor.is_open()) {
     v.monitor.close();
     monitors_.fetch_sub(1, std::memory_order_relaxed);
   }
   v.stop.close();
-  --alive_;
-  return true;
 }
 
 void activations::end() noexcept {
@@ -298,6 +294,7 @@ void activations::join() noexcept {
     if (v->thread.joinable()) v->thread.join();
   }
   alive_ = 1;
+  close_events(1);
 }
 
 // ---- the rest ----

@@ -69,6 +69,7 @@ class activations final : public activation_pool {
   void prepare_all_code();
   static void on_trap(trap_receiver& self, void* context) noexcept;
   void open_monitor(std::uint32_t number) noexcept;
+  void close_events(std::uint32_t number) noexcept;
   void close_one_monitor(std::uint32_t but) noexcept;
   [[nodiscard]] vessel& of(std::uint32_t number) const noexcept { return *vessels_[number - 1]; }
 
@@ -82,7 +83,6 @@ class activations final : public activation_pool {
   std::uint32_t alive_ = 1;                       // kernel threads there are
   std::atomic<std::uint32_t> monitors_{0};        // open ones
   bool perf_;
-  enum class stopping : std::uint8_t { none, by_event, by_breakpoint } stopping_ = stopping::none;
   std::atomic<detail::processor::word> overdue_{0};
   std::atomic<bool> over_{false};
   std::optional<watchdog> watchdog_;

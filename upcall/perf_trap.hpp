@@ -15,6 +15,8 @@ struct trap_receiver {
   void (*then)(trap_receiver& self, void* context) noexcept;
 };
 
+/// Whether the program leaves SIGTRAP to us.
+[[nodiscard]] bool sigtrap_is_free() noexcept;
 /// Makes SIGTRAP ours to the end of the process; traps of others end the program, as they would without us.
 /// @returns false when the program handles SIGTRAP itself.
 [[nodiscard]] bool take_sigtrap() noexcept;

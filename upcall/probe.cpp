@@ -18,6 +18,7 @@
 #include <system_error>
 #include <utility>
 
+#include "upcall/return_trap.hpp"
 #include "upcall/ring.hpp"
 #include "upcall/signals_blocked.hpp"
 #include "upcall/switch_monitor.hpp"
@@ -222,6 +223,19 @@ item unfiltered() {
               container_hint()};
 }
 
+item all_code() {
+  using upcall::engine::switch_monitor;
+  const std::string what = "takeover of all code";
+  const std::string instead = "; only regions of weft::blocking are taken over";
+  if (!upcall::threads_interruptible()) return {what, false, "needs x86-64, without ThreadSanitizer and valgrind" + instead};
+  if (const auto no = switch_monitor::refusal(); no.event != 0 || no.buffer != 0) return {what, false, "needs perf" + instead};
+  if (!upcall::sigtrap_is_free()) return {what, false, "the program handles SIGTRAP, which this needs" + instead};
+  upcall::trap_receiver nobody{nullptr};
+  upcall::engine::return_trap trial;
+  if (trial.open(nobody) != 0) return {what, false, "breakpoints that trap are refused; they need Linux 5.13" + instead};
+  return {what, true, trial.stops_faults() ? "page faults included" : "but page faults, whose events the kernel refuses"};
+}
+
 item processors() {
   const long online = sysconf(_SC_NPROCESSORS_ONLN);
   cpu_set_t allowed;
@@ -267,6 +281,7 @@ capabilities probe_here() {
                batched_advice(),
                map_limit(guards),
                switch_records(),
+               all_code(),
                unfiltered(),
                processors(),
                std::move(transfers_item)};

@@ -46,8 +46,8 @@ void* map_records(int fd) noexcept { return ::mmap(nullptr, 2 * page_bytes(), PR
 
 }  // namespace
 
-// From here on `fd`, an open event or a negative errno, is the monitor's.
-int switch_monitor::take_event(int fd, int set, std::uint32_t tag) noexcept {
+int switch_monitor::open_event() noexcept {
+  const int fd = open_for_caller();
   if (fd < 0) return -fd;
   void* const page = map_records(fd);
   if (page == MAP_FAILED) {
@@ -55,37 +55,24 @@ int switch_monitor::take_event(int fd, int set, std::uint32_t tag) noexcept {
     ::close(fd);
     return error;
   }
-  {
-    const std::lock_guard guard(lock_);
-    page_ = page;
-    fd_ = fd;
-  }
-  epoll_event wanted{};
-  wanted.events = EPOLLIN | EPOLLET;
-  wanted.data.u64 = tag;
-  if (::epoll_ctl(set, EPOLL_CTL_ADD, fd, &wanted) == 0) return 0;
-  const int error = errno;
-  close();
-  return error;
-}
-
-int switch_monitor::open(int set, std::uint32_t tag) noexcept {
-  if (const int error = take_event(open_for_caller(), set, tag); error != 0) return error;
   const std::lock_guard guard(lock_);
-  started_ = ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0) == 0;
+  page_ = page;
+  fd_ = fd;
   return 0;
 }
 
-int switch_monitor::open_stopping(int set, std::uint32_t tag, trap_receiver& to) noexcept {
-  perf_event_attr wanted{};
-  wanted.type = PERF_TYPE_SOFTWARE;
-  wanted.config = PERF_COUNT_SW_CONTEXT_SWITCHES;
-  wanted.sample_period = 1;
-  wanted.wakeup_events = 1;
-  wanted.context_switch = 1;
-  if (const int error = take_event(open_trap(wanted, to), set, tag); error != 0) return error;
+int switch_monitor::open(int set, std::uint32_t tag) noexcept {
+  if (const int error = open_event(); error != 0) return error;
+  epoll_event wanted{};
+  wanted.events = EPOLLIN | EPOLLET;
+  wanted.data.u64 = tag;
+  if (::epoll_ctl(set, EPOLL_CTL_ADD, fd_, &wanted) != 0) {
+    const int error = errno;
+    close();
+    return error;
+  }
   const std::lock_guard guard(lock_);
-  in_phase_ = true;  // each of its samples makes the descriptor readable
+  started_ = ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0) == 0;
   return 0;
 }
 

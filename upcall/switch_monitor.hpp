@@ -10,8 +10,6 @@
 #include <mutex>
 #include <utility>
 
-#include "upcall/perf_trap.hpp"
-
 namespace weft::upcall::engine {
 
 /// The event of one kernel thread.
@@ -27,9 +25,6 @@ class switch_monitor {
   /// Opens the event of the calling kernel thread, started, and adds it to the epoll set `set`, edge-triggered, with `tag`.
   /// @returns 0, or the errno of the refusal.
   [[nodiscard]] int open(int set, std::uint32_t tag) noexcept;
-  /// The same with an event that also stops the kernel thread, each time it was switched out, before its next instruction of user
-  /// code. Needs CAP_PERFMON or kernel.perf_event_paranoid 1.
-  [[nodiscard]] int open_stopping(int set, std::uint32_t tag, trap_receiver& to) noexcept;
   void close() noexcept;
   [[nodiscard]] bool is_open() noexcept;
 
@@ -52,7 +47,7 @@ class switch_monitor {
   [[nodiscard]] static refused refusal() noexcept;
 
  private:
-  [[nodiscard]] int take_event(int fd, int set, std::uint32_t tag) noexcept;
+  [[nodiscard]] int open_event() noexcept;
   [[nodiscard]] std::uint64_t written() const noexcept;
 
   std::mutex lock_;  // guards all below

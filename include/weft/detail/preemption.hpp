@@ -88,4 +88,7 @@ template <class T> bool peek(const T* from, T& to) noexcept {
 /// The calling kernel thread, as the kernel numbers it.
 [[nodiscard]] int this_kernel_thread() noexcept;
 
+/// Whether threads can be interrupted in their own code at all: this machine, this build (sched/context_interrupt.hpp).
+[[nodiscard]] bool threads_interruptible() noexcept;
+
 }  // namespace weft::upcall
