@@ -114,7 +114,6 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   become_holder(me);
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
   if (how == grip::lent || how == grip::open) note_taken(me, seen);
-  if (all_code_) keep_one_free();
   if (tick_signal_ != 0 && me.ticks == nullptr) begin_ticks(me);
   current = nullptr;
   note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});

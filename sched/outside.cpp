@@ -60,7 +60,7 @@ void scheduler::begin_all_code() {
   static_cast<void>(pool_->provide());
 }
 
-// The holder has left one behind: there is to be another who can take over from it.
+// In the loop, because whatever uses up one who stood by ends there: somebody is to be there who can take over from the holder.
 void scheduler::keep_one_free() noexcept {
   try {
     static_cast<void>(pool_->provide());

@@ -108,6 +108,7 @@ void scheduler::loop(carrier& me) {
       budget_ = options_.switches_per_poll;
       turn_due_ = true;
     }
+    if (all_code_ && pool_->free.load(std::memory_order_relaxed) < 1) [[unlikely]] keep_one_free();
     if (!wants_processor_.empty() && !source->bound_here()) [[unlikely]] return give_processor_to(*wants_processor_.take());
     if (thread_record* const next = ready_.take(); next != nullptr) {
       if (next->has(flag_pinned)) [[unlikely]] {
