@@ -245,7 +245,7 @@ TEST_CASE("off a weft thread a call that could wait is refused, and a descriptor
   CHECK(::fcntl(number, F_GETFD) == -1);
 }
 
-TEST_CASE("an owner's first call does not trust what is known of a number that was closed on another kernel thread") {
+TEST_CASE("an owner's first call does not trust what is known of a number that another scheduler used last and closed") {
   weft::run([] {
     for (const bool cancelled_first : {false, true}) {
       CAPTURE(cancelled_first);
@@ -256,7 +256,14 @@ TEST_CASE("an owner's first call does not trust what is known of a number that w
         pipe_of_two old;
         number = old.reader.get();
         io::read(old.reader, line, ec, weft::clock::now());  // registers it
-        std::thread([gone = std::move(old.reader)] {}).join();
+        std::thread([gone = std::move(old.reader)]() mutable {
+          weft::run([&] {
+            std::error_code late;
+            char none[1];
+            io::read(gone, none, late, weft::clock::now());
+            gone.close();
+          });
+        }).join();
       }
       pipe_of_two next;
       CHECK(next.reader.get() == number);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "upcall/io_call.hpp"
+#include "upcall/owned_descriptors.hpp"
 #include "weft/detail/abi.hpp"
 #include "weft/io.hpp"
 
@@ -26,14 +27,14 @@ result open_path(path_ref path, int flags, mode_t mode, time_point deadline) {
   return fd;
 }
 
-// Off a weft thread (say a socket in a static object) there is no scheduler whose reactor could be told. What that knows of the
-// number is then of a file that is gone: the number's next owner is `fresh` and says so.
+// Off a weft thread (say a socket in a static object) an owner's number is left to the reactor that has worked on it, if that
+// still lives. What it knows of any other is then of a file that is gone: the number's next owner is `fresh` and says so.
 // EINTR is no error here: on Linux the descriptor is gone, and closing it again could close somebody else's.
 result close_now(int fd, bool owned) {
   if (fd < 0) return -EBADF;
   result r = 0;
   if (!weft::detail::on_weft_thread()) {
-    r = ::close(fd) == 0 ? 0 : -errno;
+    r = (owned && upcall::engine::owned_descriptors::leave_to_owner(fd)) || ::close(fd) == 0 ? 0 : -errno;
   } else {
     upcall::operation asked = detail::request(upcall::opcode::close, fd);
     asked.owned = owned;

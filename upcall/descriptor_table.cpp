@@ -131,6 +131,7 @@ int descriptor_table::classify(int fd, bool owned, descriptor_entry*& entry) noe
   const auto place = static_cast<std::size_t>(fd);
   try {
     if (place >= entries_.size()) entries_.resize(std::bit_ceil(std::max<std::size_t>(place + 1, 64)));
+    if (owned && owned_ != nullptr) owned_->add(fd);
   } catch (const std::bad_alloc&) {
     return -ENOMEM;
   }

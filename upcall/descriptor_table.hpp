@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "upcall/operation_list.hpp"
+#include "upcall/owned_descriptors.hpp"
 
 namespace weft::upcall::engine {
 
@@ -83,6 +84,9 @@ class descriptor_table {
 
   [[nodiscard]] int epoll() const noexcept { return epoll_; }
 
+  /// Has the numbers of typed objects entered there from here on.
+  void enter_in(owned_descriptors& list) noexcept { owned_ = &list; }
+
   /// The entry of `fd`, null if there never was one. Entries move when `prepare` makes a new one.
   [[nodiscard]] descriptor_entry* find(int fd) noexcept {
     return static_cast<std::size_t>(fd) < entries_.size() ? &entries_[static_cast<std::size_t>(fd)] : nullptr;
@@ -121,6 +125,7 @@ class descriptor_table {
   [[nodiscard]] int control(int request, int fd, std::uint32_t events) noexcept;
 
   int epoll_;
+  owned_descriptors* owned_ = nullptr;
   std::vector<descriptor_entry> entries_;
 };
 

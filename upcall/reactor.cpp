@@ -27,11 +27,13 @@ reactor::reactor(transfer how, std::unique_ptr<ring> first, std::string report)
       news_(std::make_unique<std::array<epoll_event, news_at_once>>()),
       events_(std::make_unique<std::array<event, events_at_once>>()),
       workers_(std::make_unique<workers>(*this)),
+      owned_(std::make_unique<owned_descriptors>(*this)),
       report_(std::move(report)),
       owner_(::getpid()),
       doorbell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (doorbell_ < 0) weft::detail::throw_errno(errno, "weft: the kernel refuses an eventfd (too many open files?)");
   table_.add_own(doorbell_);
+  table_.enter_in(*owned_);
 }
 
 // In a forked child the ring and the workers are the parent's: they are left alone.
@@ -40,7 +42,9 @@ reactor::~reactor() {
     first_ring_->abandon();
     static_cast<void>(workers_.release());
   }
-  workers_.reset();  // before the doorbell, which they ring
+  workers_.reset();  // before the doorbell, which they ring, as do those who leave descriptors to us
+  owned_.reset();
+  for (const int fd : left_) ::close(fd);
   ::close(doorbell_);
 }
 

@@ -12,6 +12,7 @@
 // that has but its number, which may name another file in a moment. What is in flight in the ring has the open file itself, and
 // goes on. What a worker has begun may not have got that far: the close waits until it is done. Rejected: a duplicate for the
 // worker, because closing any descriptor of a file drops the process's POSIX locks on it, and has network file systems flush.
+// A typed object that is closed on another kernel thread leaves its number to us, because nobody else can end these calls.
 //
 // Invariants. An operation is in exactly one place (operation_list.hpp). In one direction of a descriptor at most one
 // operation is in the batch or in the ring: it holds the turn, and so transfers are first come, first served. A finished
@@ -63,7 +64,7 @@ class reactor final : public source {
   [[nodiscard]] bool prepare_doze(time_point& deadline) override;
   void doze(time_point deadline, int place) noexcept override;
   [[nodiscard]] std::size_t pending() const noexcept override { return pending_; }
-  [[nodiscard]] bool wants_poll() const noexcept override { return pending_ != 0; }
+  [[nodiscard]] bool wants_poll() const noexcept override { return pending_ != 0 || has_left(); }
   [[nodiscard]] std::string_view name() const noexcept override { return how_ == transfer::ring ? "ring" : "direct"; }
 
   /// How transfers reach the kernel, and why, in words.
@@ -81,8 +82,9 @@ class reactor final : public source {
   bool begin_close(operation& op);
   enum class line : bool { last, first };
   bool park(operation& op, descriptor_entry& entry, direction d, line where);
-  bool fail_all(int fd, std::int32_t error);
+  void fail_all(int fd, std::int32_t error);
   void fail_held(int fd, descriptor_entry& entry, std::int32_t error);
+  [[nodiscard]] bool let_go(int fd);
 
   // ---- moving operations (reactor.cpp) ----
   void collect(operation& op, descriptor_entry* entry);
@@ -103,6 +105,8 @@ class reactor final : public source {
   void to_worker(operation& op);
   void left_worker(operation& op);
   void resume_close(int fd);
+  void close_left();
+  [[nodiscard]] bool has_left() const noexcept { return owned_->has_left() || !left_.empty(); }
   void submit();
   void reap();
   [[nodiscard]] std::int32_t second_try(operation& op, std::int32_t result);
@@ -153,6 +157,8 @@ class reactor final : public source {
   std::unique_ptr<std::array<epoll_event, news_at_once>> news_;
   std::unique_ptr<std::array<event, events_at_once>> events_;
   std::unique_ptr<workers> workers_;
+  std::unique_ptr<owned_descriptors> owned_;
+  std::vector<int> left_;  // by other kernel threads for us to close
   std::string report_;
   pid_t owner_;
   int doorbell_ = -1;

@@ -42,6 +42,7 @@ timespec time_left(time_point deadline, time_point now) noexcept {
 
 void reactor::poll() {
   flush();
+  if (has_left()) [[unlikely]] close_left();
   if (pending_ != 0) {
     if (ring_->in_flight() != 0) reap();
     if (workers_->has_done()) take_worker_results();
@@ -54,6 +55,7 @@ void reactor::poll() {
 
 void reactor::wait(time_point deadline) {
   flush();
+  if (has_left()) [[unlikely]] close_left();
   if (ring_->in_flight() != 0) reap();
   if (workers_->has_done()) take_worker_results();
   flush();
@@ -66,6 +68,7 @@ void reactor::wait(time_point deadline) {
   if (ring_->in_flight() != 0) reap();
   if (ring_news_) look();
   if (workers_->has_done()) take_worker_results();
+  if (has_left()) [[unlikely]] close_left();
   if (!retrying_.empty()) retry();
   flush();
   deliver();
@@ -75,7 +78,7 @@ void reactor::wait(time_point deadline) {
 
 bool reactor::prepare_doze(time_point& deadline) {
   flush();
-  if (finished_count_ != 0 || bound_here() || workers_->has_done()) return false;
+  if (finished_count_ != 0 || bound_here() || workers_->has_done() || has_left()) return false;
   deadline = std::min(deadline, next_retry_);
   asleep_.store(true, std::memory_order_seq_cst);  // stays so: the next holder's moved_to() or wait() clears it
   return !woken_.load(std::memory_order_seq_cst);

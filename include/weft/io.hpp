@@ -129,7 +129,10 @@ class path_ref {
 /// reactor trusts its registration. Do not close its number behind its back (`::close`): use `close` or `release`.
 ///
 /// Threads of one scheduler may use one descriptor at the same time (say one reads, one writes). Closing it ends their calls
-/// with bad_file_descriptor. To hand one to another scheduler, `release` it there where it was used.
+/// with bad_file_descriptor, wherever it is closed: on another kernel thread, or by a thread of another scheduler, that is left
+/// to the scheduler which has used it, if that still runs. Then the number is closed when that one takes upcalls next, a moment
+/// later, and errors of close(2) are not told. (Closing an object that somebody is just about to use is a race, as ever.)
+/// To hand one to another scheduler, `release` it there where it was used.
 class descriptor {
  public:
   descriptor() noexcept = default;
@@ -137,8 +140,7 @@ class descriptor {
   explicit descriptor(int fd) noexcept : fd_(fd), fresh_(true) {}
   descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)), fresh_(other.fresh_) {}
   descriptor& operator=(descriptor&& other) noexcept;
-  /// Closes and ignores errors: call `close` where they matter. Works on any kernel thread, also for a thread asked to end;
-  /// only on its scheduler's does it end the calls of threads that still use it.
+  /// Closes and ignores errors: call `close` where they matter. Works on any kernel thread, also for a thread asked to end.
   ~descriptor();
 
   [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
@@ -204,7 +206,8 @@ class transfer_error : public std::system_error {
 [[nodiscard]] int open(path_ref path, int flags, std::error_code& ec, time_point deadline = never);
 [[nodiscard]] int open(path_ref path, int flags, mode_t mode, std::error_code& ec, time_point deadline = never);
 
-/// close(2). Threads that wait on `fd` are woken with bad_file_descriptor first. A thread asked to end still closes.
+/// close(2). Threads of this scheduler that wait on `fd` are woken with bad_file_descriptor first; those of others are only where
+/// the number has an owner (`descriptor`). A thread asked to end still closes.
 void close(int fd);
 void close(int fd, std::error_code& ec);
 
