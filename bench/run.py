@@ -25,6 +25,7 @@ def parse_arguments():
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--peers", choices=["all", "none"], default="all", help="measure the peers as well (default) or not")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds per row (default 5)")
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # only say what must be installed for it
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -32,6 +33,11 @@ def parse_arguments():
         arguments.filter = re.compile(arguments.filter)
     except re.error as error:
         parser.error(f"--filter: {error}")
+    try:
+        if arguments.json:
+            open(arguments.json, "a", encoding="utf-8").close()
+    except OSError as error:
+        parser.error(f"--json: {arguments.json}: {error.strerror}")
     return arguments
 
 
@@ -100,6 +106,9 @@ def main():
     selected = [row for row in ROWS if arguments.filter.search(row.name)]
     if not selected:
         sys.exit("no row has such a name; there are: " + " ".join(row.name for row in ROWS))
+    if arguments.check:
+        print("needs build bench" if arguments.peers == "all" else "needs build")
+        return
     warn_if_busy()
     programs.build()
     systems = find_systems(arguments.peers)

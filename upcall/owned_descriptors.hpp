@@ -41,9 +41,9 @@ class owned_descriptors {
  private:
   static void guard_forks();
   static bool leave(int fd, owned_descriptors* mine) noexcept;
+  static std::vector<owned_descriptors*>& owners();  // by number
 
   static inline std::mutex lock_;
-  static inline std::vector<owned_descriptors*> owners_;  // by number
 
   source* source_;
   std::vector<int> left_;
