@@ -13,24 +13,17 @@
 
 namespace weft::upcall::engine {
 
-<<<<<<< HEAD
-=======
 // Never destroyed: static objects close their descriptors after main.
 std::vector<owned_descriptors*>& owned_descriptors::owners() {
   static auto& all = *new std::vector<owned_descriptors*>;
   return all;
 }
 
->>>>>>> 52a64614ee1943ce8c7a98478f0ea0bcffa8e64b
 // The child's descriptors are copies of the parent's, whose reactors are not there.
 void owned_descriptors::guard_forks() {
   static const int error = pthread_atfork([] { lock_.lock(); }, [] { lock_.unlock(); },
                                           [] {
-<<<<<<< HEAD
-                                            std::fill(owners_.begin(), owners_.end(), nullptr);
-=======
                                             std::fill(owners().begin(), owners().end(), nullptr);
->>>>>>> 52a64614ee1943ce8c7a98478f0ea0bcffa8e64b
                                             lock_.unlock();
                                           });
   if (error != 0) weft::detail::throw_errno(error, "weft: the C library refuses another pthread_atfork handler");
@@ -39,29 +32,18 @@ void owned_descriptors::guard_forks() {
 owned_descriptors::owned_descriptors(source& wakes) : source_(&wakes) { guard_forks(); }
 
 owned_descriptors::~owned_descriptors() {
-<<<<<<< HEAD
-  const std::lock_guard hold(lock_);
-  std::replace(owners_.begin(), owners_.end(), this, static_cast<owned_descriptors*>(nullptr));
-  for (const int fd : left_) ::close(fd);
-=======
   {
     const std::lock_guard hold(lock_);
     std::replace(owners().begin(), owners().end(), this, static_cast<owned_descriptors*>(nullptr));
   }
   for (const int fd : left_) ::close(fd);  // nobody leaves us any more
->>>>>>> 52a64614ee1943ce8c7a98478f0ea0bcffa8e64b
 }
 
 void owned_descriptors::add(int fd) {
   const std::lock_guard hold(lock_);
   const auto place = static_cast<std::size_t>(fd);
-<<<<<<< HEAD
-  if (place >= owners_.size()) owners_.resize(std::bit_ceil(std::max<std::size_t>(place + 1, 64)));
-  owners_[place] = this;
-=======
   if (place >= owners().size()) owners().resize(std::bit_ceil(std::max<std::size_t>(place + 1, 64)));
   owners()[place] = this;
->>>>>>> 52a64614ee1943ce8c7a98478f0ea0bcffa8e64b
 }
 
 void owned_descriptors::take_left(std::vector<int>& to) noexcept try {
@@ -77,13 +59,8 @@ void owned_descriptors::take_left(std::vector<int>& to) noexcept try {
 bool owned_descriptors::leave(int fd, owned_descriptors* mine) noexcept try {
   const std::lock_guard hold(lock_);
   const auto place = static_cast<std::size_t>(fd);
-<<<<<<< HEAD
-  if (place >= owners_.size()) return false;
-  owned_descriptors* const owner = std::exchange(owners_[place], nullptr);
-=======
   if (place >= owners().size()) return false;
   owned_descriptors* const owner = std::exchange(owners()[place], nullptr);
->>>>>>> 52a64614ee1943ce8c7a98478f0ea0bcffa8e64b
   if (owner == nullptr || owner == mine) return false;
   owner->left_.push_back(fd);
   owner->has_left_.store(true, std::memory_order_relaxed);
