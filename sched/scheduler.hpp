@@ -232,6 +232,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void lend(carrier& me) noexcept;
   void be_carried();
   void carry(carrier& me, thread_record& t);
+  [[nodiscard]] bool someone_to_carry() noexcept;
   void hand_back(carrier& me, thread_record& self) noexcept;
   void come_in(carrier& me, thread_record& self) noexcept;
   void leave_region_for(carrier::departure why, carrier& me, thread_record& self) noexcept;
