@@ -76,6 +76,7 @@ void scheduler::become_holder(carrier& me) noexcept {
     shared_notes_ = &me.extension.notes;
   }
   settle_on(me, moves_identity_ ? shared_ : me.own);
+  if (tick_signal_ != 0) bring_ticks(me, tick_signal_);
 }
 
 // The processor was taken from an activation whose thread is in a region, or waits in its own code.
@@ -116,7 +117,6 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
   if (how == grip::lent || how == grip::open) note_taken(me, seen);
   if (all_code_) keep_one_free();
-  if (tick_signal_ != 0 && me.ticks == nullptr) begin_ticks(me);
   current = nullptr;
   note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
   detail::set_this_scheduler(this);

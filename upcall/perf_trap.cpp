@@ -39,12 +39,16 @@ void on_sigtrap(int, siginfo_t* info, void* context) {
 
 }  // namespace
 
-bool take_sigtrap() noexcept {
-  const std::lock_guard guard(lock);
+bool sigtrap_is_free() noexcept {
   struct sigaction now {};
   if (::sigaction(SIGTRAP, nullptr, &now) != 0) return false;
-  if ((now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == on_sigtrap) return true;
-  if ((now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_DFL) return false;
+  if ((now.sa_flags & SA_SIGINFO) != 0) return now.sa_sigaction == on_sigtrap;
+  return now.sa_handler == SIG_DFL;
+}
+
+bool take_sigtrap() noexcept {
+  const std::lock_guard guard(lock);
+  if (!sigtrap_is_free()) return false;
   struct sigaction ours {};
   ours.sa_sigaction = on_sigtrap;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
