@@ -89,4 +89,5 @@ ROWS = [
     Row("blocking-takeover-1core-p99", "us", [Target(1, "go")], printed_by="blocking-takeover-1core-p50"),
     Row("blocking-return-1core", "us", [Target(1, "offload-pool")], printed_by="blocking-takeover-1core-p50"),
     Row("blocking-carried", "us"),
+    Row("preempt-overhead", "percent", [at(3)]),
 ]

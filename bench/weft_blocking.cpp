@@ -1,9 +1,11 @@
-// weft where code blocks in the kernel: marked regions.
+// weft where code blocks in the kernel, or computes without end: marked regions, time slices.
 #include <weft/blocking.hpp>
 #include <weft/io.hpp>
+#include <weft/runtime.hpp>
 #include <weft/semaphore.hpp>
 #include <weft/thread.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -61,12 +63,51 @@ double blocking_carried() {
   return percentile(times, 50);
 }
 
+// CPU of four threads that compute the same each, beside a main thread that waits for them.
+double computing_ns(const weft::options& how) {
+  constexpr int threads = 4;
+  constexpr int rounds = 20'000'000;
+  const double before = cpu_ns();
+  const bool sliced = how.time_slice.count() != 0;
+  weft::run(how, [&] {
+    std::vector<weft::thread> all;
+    for (int i = 0; i < threads; ++i) {
+      all.emplace_back(weft::attributes{.time_slice = sliced}, [i] {
+        random_sequence random(static_cast<std::uint64_t>(i) + 1);
+        for (int round = 0; round < rounds; ++round) {
+          std::uint64_t value = random.below(1'000'003);
+          keep(value);
+        }
+      });
+    }
+    for (weft::thread& each : all) each.join();
+    if (sliced && weft::upcall::counts().of(weft::upcall::kind::preempted) == 0) fail("nobody was preempted");
+  });
+  return cpu_ns() - before;
+}
+
+// Percent of CPU more with time slices of 1 ms than without, the median of pairs.
+double preempt_overhead() {
+  constexpr int pairs = 7;
+  weft::options sliced;
+  sliced.time_slice = std::chrono::milliseconds(1);
+  std::vector<double> more;
+  computing_ns(sliced);  // warm-up
+  for (int i = 0; i < pairs; ++i) {
+    const double without = computing_ns({});
+    more.push_back((computing_ns(sliced) / without - 1) * 100);
+  }
+  return percentile(more, 50);
+}
+
 }  // namespace
 
 std::vector<row> weft_blocking_rows() {
   std::vector<row> rows = blocking_rows<weft_library>();
   rows.push_back({"blocking-carried", blocking_carried});
-  return within_weft(std::move(rows));
+  rows = within_weft(std::move(rows));
+  rows.push_back({"preempt-overhead", preempt_overhead});  // makes schedulers of its own
+  return rows;
 }
 
 }  // namespace bench

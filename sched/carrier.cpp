@@ -76,6 +76,7 @@ void scheduler::become_holder(carrier& me) noexcept {
     shared_notes_ = &me.extension.notes;
   }
   settle_on(me, moves_identity_ ? shared_ : me.own);
+  if (tick_signal_ != 0) bring_ticks(me, tick_signal_);
 }
 
 // On its own stack `me` has lost the processor, or is about to.
@@ -105,16 +106,22 @@ void scheduler::note_taken(carrier& me, detail::processor::word seen) noexcept {
   note(about(upcall::kind::blocked, why, left, call));
 }
 
+bool scheduler::someone_to_carry() noexcept {
+  const std::lock_guard guard(carry_lock_);
+  return !to_carry_.empty();
+}
+
+// The call that led here may stand for two, and who holds the processor does not come back to look for the other soon.
 bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   carrier& me = carrier_of(number);
   step("take");
   if (!processor_.take(seen, number)) return false;
+  if (someone_to_carry()) pool_->call();
   const grip how = detail::processor::grip_of(seen);
   if (moves_identity_ && how == grip::open) shared_notes_ = &current->extension->notes;
   become_holder(me);
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
   if (how == grip::lent || how == grip::open) note_taken(me, seen);
-  if (tick_signal_ != 0 && me.ticks == nullptr) begin_ticks(me);
   current = nullptr;
   note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
   detail::set_this_scheduler(this);
@@ -134,10 +141,11 @@ void scheduler::serve(std::uint32_t number) {
     t = to_carry_.take();
     more = !to_carry_.empty();
   }
-  if (more) pool_->call();  // two calls may have woken one
-  if (t != nullptr) return carry(me, *t);
   const detail::processor::word now = processor_.look();
-  if (detail::processor::grip_of(now) == grip::offered) static_cast<void>(take(number, now));
+  const bool offered = detail::processor::grip_of(now) == grip::offered;
+  if (more || (t != nullptr && offered)) pool_->call();  // two calls may have woken one
+  if (t != nullptr) return carry(me, *t);
+  if (offered) static_cast<void>(take(number, now));
 }
 
 // Runs the region of `t` on this kernel thread; the processor is elsewhere.
@@ -151,6 +159,7 @@ void scheduler::carry(carrier& me, thread_record& t) {
   if (moves_identity_) become_holder(me);
   current = nullptr;
   detail::set_this_scheduler(this);
+  let_next_enter();
   loop(me);
   cease_to_hold(me);
 }

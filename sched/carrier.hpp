@@ -54,7 +54,7 @@ struct carrier {
   std::atomic<std::uint32_t> summons{0};         // the processor was given to this kernel thread, whose thread waits for it
   // The thread in whose own code this kernel thread is; its own signal handlers look at it.
   std::atomic<thread_record*> outside{nullptr};
-  std::atomic<bool> tick_due{false};         // a tick found it where no thread can be interrupted
+  std::atomic<thread_record*> tick_due{nullptr};  // whom a tick found where no thread can be interrupted
   std::unique_ptr<upcall::ticker> ticks;     // made and destroyed on its own kernel thread
   std::uint64_t signals_before = 0;          // the mask to restore once its thread was taken off it,
   bool signals_held = false;                 // if it was

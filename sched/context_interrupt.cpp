@@ -44,7 +44,8 @@ const bool contexts_interruptible = weft_vector_bytes != 0 && !runs_under_valgri
 
 // Entered by the return of a signal handler, with this on the stack, upwards: argument, function, the address to go on at, the
 // red zone. The frame is described to the unwinder as that of a signal, so that a backtrace goes on into the interrupted code and
-// knows that it was not left by a call.
+// knows that it was not left by a call. `emms`: a function finds the stack of x87 registers empty, which the interrupted code may
+// have half full.
 asm(R"(
 .text
 .globl weft_interrupted
@@ -121,6 +122,7 @@ weft_interrupted:
   mov $-1, %eax
   mov $-1, %edx
   xsave64 (%rsp)
+  emms
   mov 128(%rbx), %rdi
   call *136(%rbx)
   mov $-1, %eax
@@ -188,7 +190,8 @@ interrupted_place place_of(const void* context) noexcept {
 }
 
 std::size_t interruption_room() noexcept {
-  constexpr std::size_t frames = 4096;  // of what `then` calls, down to the switch
+  // Of what `then` calls, down to the switch; the linker saves the vector registers too when a function is first called.
+  const std::size_t frames = (tools_watch ? 16 * 1024 : 4096) + weft_vector_bytes;
   return red_zone + general_registers + 3 * 8 + weft_vector_bytes + 64 + frames;
 }
 

@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "sched/report.hpp"
+#include "sched/scheduler.hpp"
 #include "sched/thread_text.hpp"
 #include "sched/unwind.hpp"
 #include "weft/error.hpp"
@@ -191,11 +192,19 @@ void give_terminate_back() noexcept {
 // In the child the scheduler's kernel objects are the parent's, and every stack but the caller's is gone (stack_directory.cpp).
 // So the child is nobody's thread: weft calls throw there, and the parent's threads are left alone.
 void watch_forks() {
-  static const int error = pthread_atfork([] { lock.lock(); }, [] { lock.unlock(); },
-                                          [] {
-                                            lock.unlock();
-                                            detail::set_this_scheduler(nullptr);
-                                          });
+  static const int error = pthread_atfork(
+      [] {
+        hold_ticks(true);  // whoever ran meanwhile might fork too, and find our lock and the C library's taken
+        lock.lock();
+      },
+      [] {
+        lock.unlock();
+        hold_ticks(false);
+      },
+      [] {
+        lock.unlock();
+        detail::set_this_scheduler(nullptr);
+      });
   if (error != 0) throw std::bad_alloc();
 }
 

@@ -6,7 +6,7 @@
 // then says that no thread is current, so that each call goes through with_processor(), as in a region. So nothing is added to the
 // calls of other threads, and an upcall that finds a thread outside finds the scheduler's data whole, inline code included.
 //
-// Outside, the grip on the processor is `open`. Two things may happen to it.
+// Outside, the grip on the processor is `open`, or `kept` where only ticks interrupt. Two things may happen.
 //
 // A tick (time_slice). The signal handler makes the thread call `preempted` before its next instruction (context_interrupt.hpp):
 // it comes inside, joins the end of the ready queue (upcall `preempted`), and goes out again when its turn comes. Only in the
@@ -22,13 +22,16 @@
 // with the holder, are therefore always carried to another kernel thread, which has an identity of its own.
 //
 // Invariants.
-//   1. The grip is open exactly while the running thread is outside; whoever closes it (close, take) is the only one to go on.
+//   1. The grip is open or kept exactly while the running thread is outside; whoever closes it (close, take) is the only one to go on.
 //   2. carrier::outside names the thread in whose own code its kernel thread is. Only that kernel thread writes it. Where it is
 //      set and the processor is another's, the kernel thread executes no instruction of the thread's.
 //   3. A kernel thread has the processor's identity exactly while it holds the processor, or stands stopped in a thread's code.
 #include <signal.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <new>
+#include <string>
 
 #include "sched/context_interrupt.hpp"
 #include "sched/own_code.hpp"
@@ -45,6 +48,10 @@ void set_this_scheduler(scheduler_face* face) noexcept;  // park.cpp
 namespace weft::sched {
 
 using grip = detail::processor::grip;
+
+namespace {
+constinit std::atomic<bool> ticks_are_over{false};  // the program is ending: its destructors are not made for company
+}
 
 // ---- beginning ----
 
@@ -72,7 +79,8 @@ void scheduler::keep_one_free() noexcept {
 
 // The last thing it does is to open the grip: from there on it may go on elsewhere.
 void scheduler::step_outside() noexcept {
-  if (current->has(flag_sliced) && carrier_->tick_due.exchange(false, std::memory_order_relaxed)) be_preempted();
+  if (carrier_->tick_due.load(std::memory_order_relaxed) == current) [[unlikely]]
+    give_way_late();
   carrier& me = *carrier_;
   if (all_code_ && pool_->watched != me.number) pool_->watch(me.number);
   outside_.away = current;
@@ -81,7 +89,7 @@ void scheduler::step_outside() noexcept {
   if (all_code_ && pool_->watchdog_asleep.load(std::memory_order_relaxed)) [[unlikely]]
     pool_->wake_watchdog();
   step("outside");
-  processor_.loosen(grip::open);
+  processor_.loosen(all_code_ ? grip::open : grip::kept);
 }
 
 // It may be interrupted up to the end of close(), and go on elsewhere: nothing is read before that.
@@ -99,10 +107,31 @@ scheduler* scheduler_outside() noexcept {
 
 // ---- ticks ----
 
+namespace {
+
+volatile unsigned* own_no_preempt() noexcept {
+  const detail::scheduler_face& face = detail::this_scheduler_face();
+  const thread_record* const self = face.current != nullptr ? face.current : face.away;
+  return self == nullptr ? nullptr : &self->extension->no_preempt;
+}
+
+}  // namespace
+
+void hold_ticks(bool on) noexcept {
+  if (volatile unsigned* const counter = own_no_preempt(); counter != nullptr) *counter = on ? *counter + 1 : *counter - 1;
+}
+
 // On the activation's stack upcalls are taken, so that those who compute starve neither I/O nor timers.
 void scheduler::be_preempted() noexcept {
   note(about(upcall::kind::preempted, upcall::cause::time_slice, *current));
   yield_to_activation();
+}
+
+// A tick found the thread where it could not be interrupted.
+void scheduler::give_way_late() noexcept {
+  if (current->extension->no_preempt != 0) return;
+  carrier_->tick_due.store(nullptr, std::memory_order_relaxed);
+  be_preempted();
 }
 
 // Called by the interrupted thread itself, wherever in its own code it was.
@@ -115,15 +144,16 @@ void scheduler::preempted(void* of) noexcept {
   s.step_outside();
 }
 
+// One that runs in a region, or for the scheduler, has no time slice to use up.
 void scheduler::on_tick(carrier& me, void* context) noexcept {
   const scheduler& s = *me.home;
-  const thread_record* const t = me.outside.load(std::memory_order_relaxed);
   const detail::processor::word now = s.processor_.look();
-  const bool outside =
-      t != nullptr && detail::processor::holder(now) == me.number && detail::processor::grip_of(now) == grip::open;
-  if (outside && !t->has(flag_sliced)) return;
+  if (detail::processor::holder(now) != me.number || ticks_are_over.load(std::memory_order_relaxed)) return;
+  const bool outside = detail::processor::outside(now);
+  thread_record* const t = outside ? me.outside.load(std::memory_order_relaxed) : s.current;
+  if (t == nullptr || !t->has(flag_sliced)) return;
   if (!outside || t->extension->no_preempt != 0 || !s.may_interrupt(*t, place_of(context))) {
-    me.tick_due.store(true, std::memory_order_relaxed);
+    me.tick_due.store(t, std::memory_order_relaxed);
     return;
   }
   interrupt(context, &scheduler::preempted, me.home);
@@ -142,18 +172,34 @@ void scheduler::prepare_time_slices() {
     detail::throw_error(std::errc::invalid_argument,
                         "weft::run: options::time_slice is shorter than 100 µs; 1 ms suits most programs");
   }
-  if (contexts_interruptible && identities_move) {
-    program_ = std::make_unique<program_text>();
-    return;
-  }
-  print_report("weft: options::time_slice works on x86-64, without ThreadSanitizer and valgrind; no thread is preempted\n");
+  program_ = std::make_unique<program_text>();
+  const char* refused = nullptr;
+  if (!contexts_interruptible || !identities_move) refused = "works on x86-64, without ThreadSanitizer and valgrind";
+  if (program_->holds_allocator()) refused = "cannot tell the program from the malloc that is linked into it";
+  if (refused == nullptr) return;
+  print_report(std::string("weft: options::time_slice ") + refused + "; no thread is preempted\n");
   options_.time_slice = {};
 }
 
-// The first thread that wants ticks brings them to this activation, and to those that get the processor later.
-void scheduler::begin_ticks(carrier& by) {
-  if (tick_signal_ == 0) tick_signal_ = upcall::take_signal(options_.preemption_signal, on_interruption);
-  if (by.ticks == nullptr) by.ticks = std::make_unique<upcall::ticker>(options_.time_slice, tick_signal_, &by);
+// The first thread that wants ticks brings them to this activation; those that get the processor later get ticks with it. From
+// here on this is no program of one kernel thread for the C++ library: it would leave out what makes its reference counts whole.
+void scheduler::begin_ticks() {
+  if (tick_signal_ != 0 || options_.time_slice.count() == 0) return;
+  static const bool at_exit = std::atexit([] { ticks_are_over.store(true, std::memory_order_relaxed); }) == 0;
+  static_cast<void>(at_exit);
+  const int signal = upcall::take_signal(options_.preemption_signal, on_interruption);
+  if (lender_ == nullptr) lender_ = std::make_unique<identity_lender>();
+  bring_ticks(*carrier_, signal);
+  if (carrier_->ticks == nullptr) {
+    detail::throw_error(std::errc::not_supported, "weft: this kernel has no clock for time slices (weft::probe() says why)");
+  }
+  tick_signal_ = signal;
+}
+
+void scheduler::bring_ticks(carrier& to, int signal) noexcept {
+  if (to.ticks != nullptr) return;
+  to.ticks.reset(new (std::nothrow) upcall::ticker(options_.time_slice, signal, &to));
+  if (to.ticks != nullptr && to.ticks->source() == upcall::ticker::clock::none) to.ticks.reset();
 }
 
 // ---- waiting in its own code ----
@@ -222,18 +268,14 @@ namespace weft {
 bool upcall::threads_interruptible() noexcept { return sched::contexts_interruptible && sched::identities_move; }
 
 void this_thread::set_time_slice(bool on) {
-  if (detail::current_thread() == nullptr) {
-    return detail::with_processor("this_thread::set_time_slice", [=] { set_time_slice(on); });
-  }
-  sched::this_scheduler().slice(*detail::current_thread(), on);
+  const auto change = [on] { sched::this_scheduler().slice(*detail::current_thread(), on); };
+  if (detail::current_thread() == nullptr) return detail::with_processor("this_thread::set_time_slice", change);
+  change();
+  if (detail::current_thread()->has(sched::flag_outside)) sched::this_scheduler().step_outside();
 }
 
-no_preemption::no_preemption() noexcept : counter_(nullptr) {
-  const detail::scheduler_face& face = detail::this_scheduler_face();
-  detail::thread_record* const self = face.current != nullptr ? face.current : face.away;
-  if (self == nullptr) return;
-  counter_ = &self->extension->no_preempt;
-  *counter_ = *counter_ + 1;
+no_preemption::no_preemption() noexcept : counter_(sched::own_no_preempt()) {
+  if (counter_ != nullptr) *counter_ = *counter_ + 1;
 }
 
 }  // namespace weft

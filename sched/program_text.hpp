@@ -17,6 +17,8 @@ class program_text {
     }
     return false;
   }
+  /// True when malloc is part of it, or all of the C library: then code that other threads must not find half-way is, too.
+  [[nodiscard]] bool holds_allocator() const noexcept;
 
  private:
   struct range {
@@ -25,6 +27,7 @@ class program_text {
   };
   std::array<range, 4> ranges_{};
   std::size_t count_ = 0;
+  bool is_static_ = true;  // it needs no dynamic linker
 };
 
 }  // namespace weft::sched

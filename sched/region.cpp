@@ -117,7 +117,7 @@ bool scheduler::make_pool() {
 // Where threads are interrupted in their own code the processor has an identity: that of the kernel thread that called run(),
 // which gets a lent one for when it stands by.
 void scheduler::move_identity() {
-  lender_ = std::make_unique<identity_lender>();
+  if (lender_ == nullptr) lender_ = std::make_unique<identity_lender>();
   first_.own = lender_->lent();
   shared_notes_ = current != nullptr ? &current->extension->notes : &first_.extension.notes;
   moves_identity_ = true;
@@ -131,6 +131,7 @@ void scheduler::be_carried() {
   self.extension->away_on.store(0, std::memory_order_relaxed);
   ++away_;
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
+  let_next_enter();
   self.extension->away_for = upcall::cause::region;
   note(about(upcall::kind::blocked, upcall::cause::region, self, -1));
   me.why = carrier::departure::to_carry;
@@ -224,7 +225,7 @@ void scheduler::pause_region(carrier& me) {
     s.await_processor(me, self);
   }
   me.off.away = nullptr;
-  self.flags |= flag_pinned;
+  if (s.pool_ != nullptr) self.flags |= flag_pinned;  // otherwise there is but this kernel thread to come back on
   detail::set_this_scheduler(&s);
 }
 
@@ -237,7 +238,7 @@ void scheduler::resume_region(carrier& me) noexcept {
     me.off.away = &self;
     return detail::set_this_scheduler(&me.off);
   }
-  if (!s.moves_identity_ && s.pool_->watched != me.number) s.pool_->watch(me.number);
+  if (s.pool_->watched != me.number) s.pool_->watch(me.number);
   s.lend(me);
 }
 
@@ -306,9 +307,9 @@ void end_if_cancelled() {
   if (this_thread::cancel_requested() && std::uncaught_exceptions() == 0) throw_cancelled();
 }
 
-region_pause::region_pause(const char* call) {
-  if (sched::scheduler* const s = sched::scheduler_outside()) {
-    s->step_inside();
+region_pause::region_pause(const char* call) : in_region_(sched::scheduler_outside() == nullptr) {
+  if (!in_region_) {
+    sched::scheduler_outside()->step_inside();
     return;
   }
   sched::carrier* const me = sched::carrier_of_region();
@@ -321,7 +322,7 @@ region_pause::~region_pause() {
   thread_record* const self = current_thread();
   if (self == nullptr) return;
   sched::scheduler& s = sched::this_scheduler();
-  if (self->has(sched::flag_pinned)) {
+  if (in_region_) {
     sched::scheduler::resume_region(s.holder());
   } else if (self->has(sched::flag_outside)) {
     s.step_outside();

@@ -182,8 +182,7 @@ void scheduler::rest(bool now) noexcept {
 std::uint64_t scheduler::progress() const noexcept {
   constexpr std::uint64_t scatter = 0x9E3779B97F4A7C15u;
   const detail::processor::word word = processor_.look();
-  const auto how = detail::processor::grip_of(word);
-  const bool held = how == detail::processor::grip::held || how == detail::processor::grip::open;
+  const bool held = detail::processor::grip_of(word) == detail::processor::grip::held || detail::processor::outside(word);
   if (!held || resting_.load(std::memory_order_seq_cst)) return 0;
   return ((std::uint64_t{turns_} << 32 | budget_) * 2 + word * scatter) | 1;
 }

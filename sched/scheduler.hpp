@@ -232,6 +232,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void lend(carrier& me) noexcept;
   void be_carried();
   void carry(carrier& me, thread_record& t);
+  [[nodiscard]] bool someone_to_carry() noexcept;
   void hand_back(carrier& me, thread_record& self) noexcept;
   void come_in(carrier& me, thread_record& self) noexcept;
   void leave_region_for(carrier::departure why, carrier& me, thread_record& self) noexcept;
@@ -248,11 +249,13 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void begin_all_code();
   void keep_one_free() noexcept;
   void be_preempted() noexcept;
+  void give_way_late() noexcept;
   static void preempted(void* of) noexcept;
   static void displaced(void* where) noexcept;
   void leave_own_code(carrier& me) noexcept;
   void prepare_time_slices();
-  void begin_ticks(carrier& by);
+  void begin_ticks();
+  void bring_ticks(carrier& to, int signal) noexcept;
   void note_taken(carrier& me, detail::processor::word seen) noexcept;
   [[nodiscard]] bool may_interrupt(const thread_record& t, const interrupted_place& at) const noexcept;
   void give_processor_to(thread_record& pinned) noexcept;
@@ -358,6 +361,8 @@ inline scheduler& scheduler_of_caller(const char* call) {
 }
 /// The scheduler of the calling thread, if that is in its own code, open to upcalls; otherwise null.
 [[nodiscard]] scheduler* scheduler_outside() noexcept;
+/// The same as a weft::no_preemption that begins or ends here; nothing off a weft thread.
+void hold_ticks(bool on) noexcept;
 /// The same where the caller is known to be a weft thread.
 inline scheduler& this_scheduler() noexcept { return static_cast<scheduler&>(detail::this_scheduler_face()); }
 

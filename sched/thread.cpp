@@ -44,6 +44,7 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
     throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
                             "weft: " + std::to_string(alive_) + " threads are alive, as many as options::max_threads allows");
   }
+  if (how.time_slice) begin_ticks();
   const bool usual = how.stack == 0 && !how.tiny;
   const std::size_t size = how.stack != 0 ? how.stack : how.tiny ? default_tiny_size : options_.stack;
   const stack_class stacks = usual ? default_class_ : stacks_.classify({size, options_.guard, how.tiny});
@@ -70,7 +71,7 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
   made.set_state(thread_state::created);
   ++alive_;
   record(trace::kind::spawn, made, current != nullptr ? current->number : 0);
-  if (how.time_slice && options_.time_slice.count() != 0) slice(made, true);
+  if (how.time_slice) slice(made, true);
   if (how.start == start::now && current != nullptr) {
     run_first(made);
   } else {
@@ -80,7 +81,7 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
 }
 
 void scheduler::slice(thread_record& t, bool on) {
-  if (on && options_.time_slice.count() != 0) begin_ticks(*carrier_);
+  if (on) begin_ticks();
   const auto wanted = static_cast<std::uint8_t>(flag_sliced | flag_outside);
   const auto unwanted = static_cast<std::uint8_t>(all_code_ ? flag_sliced : wanted);
   const bool ticks = on && options_.time_slice.count() != 0;

@@ -147,6 +147,22 @@ TEST_CASE("with a single activation a region holds the processor, and nothing is
   });
 }
 
+TEST_CASE("with a single activation a weft operation in a region may wait, and others run meanwhile") {
+  weft::options one;
+  one.max_activations = 1;
+  weft::run(one, [] {
+    bool other_ran = false;
+    weft::thread other([&] { other_ran = true; });
+    weft::blocking([&] {
+      weft::this_thread::sleep_for(1us);
+      CHECK(other_ran);
+      CHECK(weft::in_blocking_region());
+    });
+    CHECK_FALSE(weft::in_blocking_region());
+    other.join();
+  });
+}
+
 TEST_CASE("a region keeps its kernel thread, its thread_locals and errno from its first to its last instruction") {
   weft::run([] {
     static thread_local int mine = 0;

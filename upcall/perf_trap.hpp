@@ -20,6 +20,8 @@ struct trap_receiver {
 /// Makes SIGTRAP ours to the end of the process; traps of others end the program, as they would without us.
 /// @returns false when the program handles SIGTRAP itself.
 [[nodiscard]] bool take_sigtrap() noexcept;
+/// Whether that would work now.
+[[nodiscard]] bool sigtrap_is_free() noexcept;
 
 /// `wanted` with sigtrap and what goes with it.
 [[nodiscard]] perf_event_attr complete_trap(perf_event_attr wanted, trap_receiver& to, bool disabled) noexcept;

@@ -124,12 +124,33 @@ struct ticker::state : trap_receiver {
   void* whom = nullptr;
   int event = -1;
   timer_t timer{};
+  int signal = 0;
+  bool was_blocked = false;
 };
 
 namespace {
 
+// @returns whether the calling kernel thread blocked it.
+bool let_through(int signal) noexcept {
+  sigset_t one;
+  sigset_t before;
+  sigemptyset(&one);
+  sigaddset(&one, signal);
+  return pthread_sigmask(SIG_UNBLOCK, &one, &before) == 0 && sigismember(&before, signal) == 1;
+}
+
+// What was sent while the program blocked it would be delivered when nobody is there any more.
+void end_for_good(int signal, bool block) noexcept {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, signal);
+  const timespec at_once{};
+  while (sigtimedwait(&one, nullptr, &at_once) == signal) {
+  }
+  if (block) pthread_sigmask(SIG_BLOCK, &one, nullptr);
+}
+
 int open_tick(std::chrono::nanoseconds period, trap_receiver& to) noexcept {
-  if (!take_sigtrap()) return -EBUSY;
   perf_event_attr wanted{};
   wanted.type = PERF_TYPE_SOFTWARE;
   wanted.config = PERF_COUNT_SW_CPU_CLOCK;
@@ -147,7 +168,9 @@ ticker::ticker(std::chrono::nanoseconds period, int signal, void* whom) noexcept
     const interrupted then = receiver.load(std::memory_order_acquire);
     if (then != nullptr) then(interruption::tick, static_cast<state&>(self).whom, context);
   };
-  state_->event = open_tick(period, *state_);
+  state_->event = take_sigtrap() ? open_tick(period, *state_) : -EBUSY;
+  state_->signal = state_->event >= 0 ? SIGTRAP : signal;
+  state_->was_blocked = let_through(state_->signal);
   if (state_->event >= 0) {
     source_ = clock::perf;
     ::ioctl(state_->event, PERF_EVENT_IOC_ENABLE, 0);
@@ -166,6 +189,16 @@ ticker::ticker(std::chrono::nanoseconds period, int signal, void* whom) noexcept
 ticker::~ticker() {
   if (source_ == clock::perf) ::close(state_->event);
   if (source_ == clock::cpu) timer_delete(state_->timer);
+  if (source_ != clock::none) end_for_good(state_->signal, state_->was_blocked);
+}
+
+int ticker::perf_refusal() noexcept {
+  if (!sigtrap_is_free()) return EBUSY;
+  trap_receiver nobody{};
+  constexpr std::chrono::seconds period{1};
+  const int fd = open_tick(period, nobody);
+  if (fd >= 0) ::close(fd);
+  return fd >= 0 ? 0 : -fd;
 }
 
 // ---- where others are ----

@@ -22,6 +22,7 @@
 #include "upcall/ring.hpp"
 #include "upcall/signals_blocked.hpp"
 #include "upcall/switch_monitor.hpp"
+#include "weft/detail/preemption.hpp"
 #include "weft/runtime.hpp"
 
 namespace weft {
@@ -184,7 +185,7 @@ item map_limit(bool guards_there) {
 
 // ---- upcalls for code that is not weft's ----
 
-std::string why_no_switch_records(int error) {
+std::string why_no_perf(int error) {
   const auto paranoid = number_in("/proc/sys/kernel/perf_event_paranoid");
   if (error == EACCES && paranoid && *paranoid > 2) {
     return "sysctl kernel.perf_event_paranoid is " + std::to_string(*paranoid) + ": set it to 2, or give the program CAP_PERFMON";
@@ -200,10 +201,18 @@ item switch_records() {
   const std::string what = "perf switch records";
   const std::string instead = "; a watchdog looks at regions of weft::blocking instead, after 20 µs at first, 10 ms at most";
   const auto refused = upcall::engine::switch_monitor::refusal();
-  if (refused.event != 0) return {what, false, why_no_switch_records(refused.event) + instead};
+  if (refused.event != 0) return {what, false, why_no_perf(refused.event) + instead};
   if (refused.buffer == 0) return {what, true, "the kernel says at once when a region of weft::blocking blocks"};
   return {what, false,
           "their buffer is refused: raise kernel.perf_event_mlock_kb or the limit of locked memory (ulimit -l)" + instead};
+}
+
+item ticks() {
+  const std::string what = "time slices by perf";
+  const int error = upcall::ticker::perf_refusal();
+  if (error == 0) return {what, true, "ticks are exact, and come only in user code"};
+  const std::string why = error == EBUSY ? "the program handles SIGTRAP" : why_no_perf(error);
+  return {what, false, why + "; a timer on the CPU clock is used instead, which ticks with the kernel: each 1 to 10 ms"};
 }
 
 // ---- where we are ----
@@ -282,6 +291,7 @@ capabilities probe_here() {
                map_limit(guards),
                switch_records(),
                all_code(),
+               ticks(),
                unfiltered(),
                processors(),
                std::move(transfers_item)};

@@ -46,7 +46,8 @@ class question {
 
 /// Interrupts the kernel thread that makes it whenever that has run for `period`, only while it runs, and never in a system call
 /// that waits. By a perf event that traps where the kernel allows it: exact, and only in user code. Otherwise by a timer on the CPU
-/// clock, which the kernel looks at in its own tick: 1 to 10 ms.
+/// clock, which the kernel looks at in its own tick: 1 to 10 ms. Where the kernel thread blocks the signal, it does not while this
+/// lives.
 class ticker {
  public:
   /// `signal` is what take_signal() returned. A kernel that refuses both leaves it without ticks: see `source`.
@@ -57,6 +58,8 @@ class ticker {
 
   enum class clock : std::uint8_t { none, perf, cpu };
   [[nodiscard]] clock source() const noexcept { return source_; }
+  /// Why there are no ticks by perf here: an errno, EBUSY where the program handles SIGTRAP; 0: there are.
+  [[nodiscard]] static int perf_refusal() noexcept;
 
  private:
   struct state;

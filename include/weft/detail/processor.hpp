@@ -25,6 +25,7 @@ class processor {
     offered,  // its holder wants to be rid of it: it is to be taken at once
     open,     // its holder's thread is in its own code, which upcalls may interrupt: it may be taken only while the kernel thread
               // waits, and will be stopped before it goes on
+    kept,     // the same, but nobody may take it: only ticks interrupt its thread
   };
 
   explicit constexpr processor(std::uint32_t first) noexcept : word_(make(0, first, grip::held)) {}
@@ -51,12 +52,15 @@ class processor {
     return word_.compare_exchange_strong(seen, make(seen, me, grip::held), std::memory_order_acq_rel, std::memory_order_relaxed);
   }
 
+  /// True while the holder's thread is in its own code, where upcalls may interrupt it.
+  [[nodiscard]] static constexpr bool outside(word w) noexcept { return grip_of(w) == grip::open || grip_of(w) == grip::kept; }
+
   /// Only a thread in its own code, on whichever kernel thread it is by now: tightens the grip of its holder. A thread that is
   /// taken off its kernel thread between look and swap finds the word changed, and looks again.
   void close() noexcept {
     word seen = look();
-    while (grip_of(seen) == grip::open && !word_.compare_exchange_weak(seen, make(seen, holder(seen), grip::held),
-                                                                       std::memory_order_acq_rel, std::memory_order_acquire)) {
+    while (outside(seen) && !word_.compare_exchange_weak(seen, make(seen, holder(seen), grip::held), std::memory_order_acq_rel,
+                                                         std::memory_order_acquire)) {
     }
   }
 
@@ -73,7 +77,7 @@ class processor {
 
   /// Any activation: takes the processor if its word is still `seen` and its grip loose.
   [[nodiscard]] bool take(word seen, std::uint32_t me) noexcept {
-    return grip_of(seen) != grip::held &&
+    return grip_of(seen) != grip::held && grip_of(seen) != grip::kept &&
            word_.compare_exchange_strong(seen, make(seen, me, grip::held), std::memory_order_acq_rel, std::memory_order_relaxed);
   }
 

@@ -41,6 +41,9 @@ class region_pause {
   ~region_pause();
   region_pause(const region_pause&) = delete;
   region_pause& operator=(const region_pause&) = delete;
+
+ private:
+  bool in_region_;  // otherwise the caller is in its own code, which upcalls may interrupt
 };
 
 /// The slow path of every operation that finds no weft thread running here: does `operation` once there is one, or throws.
