@@ -54,6 +54,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// The handle is gone: a finished thread's record is free again, a living one's will be.
   void detach(thread_record& t) noexcept;
   void request_cancel(thread_record& t) noexcept;
+  /// Asks the thread "main" to end, if it has not.
+  void end_main() noexcept;
   /// True when a wait in `mode` must end at once because the running thread was asked to end. A thread that unwinds is left
   /// alone: its destructors may block.
   [[nodiscard]] bool must_cancel(detail::cancellation mode) const noexcept {
@@ -288,7 +290,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   unsigned stackless_tries_ = 0;  // in vain, since a stack could be made
   std::size_t alive_ = 0;
   std::uint32_t last_number_ = 0;
-  const thread_record* main_ = nullptr;
+  thread_record* main_ = nullptr;
   loop_state loop_;
   post_state posts_;
   time_point last_poll_{};
