@@ -111,7 +111,7 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   if (all_code_) keep_one_free();
   if (tick_signal_ != 0 && me.ticks == nullptr) begin_ticks(me);
   current = nullptr;
-  note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
+  note_added(me);
   detail::set_this_scheduler(this);
   let_next_enter();
   loop(me);

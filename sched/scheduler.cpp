@@ -78,7 +78,7 @@ scheduler::~scheduler() {
 
 void scheduler::run(detail::start_block* main) {
   rest(false);
-  note({upcall::kind::processor_added, upcall::cause::start, first_.number, 0, 0, {}, nullptr});
+  note_added(first_, upcall::cause::start);
   if (options_.activations == activations::all) begin_all_code();
   main_ = &spawn({.name = "main"}, main);
   detach(*main_);

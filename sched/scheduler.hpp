@@ -229,6 +229,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   [[nodiscard]] carrier& carrier_of(std::uint32_t number) noexcept { return number == 1 ? first_ : *others_[number - 2]; }
   [[nodiscard]] bool ready_to_lend() const noexcept;
   [[nodiscard]] bool prepare_region();
+  [[nodiscard]] bool provide_activation();
   bool make_pool();
   void move_identity();
   void lend(carrier& me) noexcept;
@@ -255,6 +256,9 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void prepare_time_slices();
   void begin_ticks(carrier& by);
   void note_taken(carrier& me, detail::processor::word seen) noexcept;
+  void note_added(const carrier& to, upcall::cause why = upcall::cause::region) noexcept {
+    note({upcall::kind::processor_added, why, to.number, 0, 0, {}, nullptr});
+  }
   [[nodiscard]] bool may_interrupt(const thread_record& t, const interrupted_place& at) const noexcept;
   void give_processor_to(thread_record& pinned) noexcept;
   void await_processor(carrier& me, thread_record& self) noexcept;

@@ -1,4 +1,4 @@
-// The one way in which weft makes kernel threads: activations, the schedulers of run_on, and those that work or watch beside them.
+// The one way in which weft makes kernel threads: activations, the schedulers of run_on, those that work or watch beside them.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ class kernel_thread {
  public:
   kernel_thread() noexcept = default;
   /// Starts one that calls `work`, which must not throw. Of `name` 15 bytes are kept.
-  /// @throws std::system_error(resource_unavailable_try_again) when the kernel gives none: the text begins with `asked_by` and says
-  ///         what to change; std::bad_alloc. Cost: some 20 µs.
+  /// @throws std::system_error(resource_unavailable_try_again) when the kernel gives none: the text begins with `asked_by` and
+  ///         says what to change; std::bad_alloc.
   kernel_thread(const char* asked_by, const std::string& name, signals what, std::function<void()> work);
   ~kernel_thread() { join(); }
   kernel_thread(kernel_thread&&) noexcept = default;
