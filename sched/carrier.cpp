@@ -123,7 +123,7 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
   if (how == grip::lent || how == grip::open) note_taken(me, seen);
   current = nullptr;
-  note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
+  note_added(me);
   detail::set_this_scheduler(this);
   let_next_enter();
   loop(me);

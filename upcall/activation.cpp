@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -103,12 +102,10 @@ bool activations::provide() {
   try {
     if (!watchdog_) start_watchdog();
     start_kernel_thread();
-  } catch (const std::system_error& error) {
+  } catch (const std::system_error&) {
     const std::lock_guard guard(lock_);
     if (alive_ > 1) return false;  // one of them will be free
-    throw std::system_error(error.code(),
-                            "weft::blocking: the kernel gives no kernel thread that could carry on (ulimit -u, or the pids limit "
-                            "of this container)");
+    throw;
   }
   return true;
 }
@@ -129,12 +126,11 @@ void activations::start_kernel_thread() {
     }
   }
   vessel& v = of(number);
-  if (v.thread.joinable()) v.thread.join();  // it retired
+  v.thread.join();  // it retired
   scheduler_->prepare_activation(number);
-  v.thread = std::thread([this, number] { run(number); });
-  char name[16];
-  std::snprintf(name, sizeof name, "weft-%u", number);
-  ::pthread_setname_np(v.thread.native_handle(), name);
+  // It runs the program's code: the program's signals are not kept from it.
+  v.thread = detail::kernel_thread("weft::blocking", "weft-" + std::to_string(number), detail::signals::as_here,
+                                   [this, number] { run(number); });
   const std::lock_guard guard(lock_);
   v.vacant = false;
   ++alive_;
@@ -290,9 +286,7 @@ void activations::end() noexcept {
 }
 
 void activations::join() noexcept {
-  for (const auto& v : vessels_) {
-    if (v->thread.joinable()) v->thread.join();
-  }
+  for (const auto& v : vessels_) v->thread.join();
   alive_ = 1;
   close_events(1);
 }

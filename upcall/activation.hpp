@@ -10,12 +10,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "upcall/return_trap.hpp"
 #include "upcall/switch_monitor.hpp"
 #include "upcall/watchdog.hpp"
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::upcall::engine {
@@ -52,7 +52,7 @@ class activations final : public activation_pool {
   struct vessel : trap_receiver {
     handler* scheduler = nullptr;
     std::uint32_t number = 0;
-    std::thread thread;
+    detail::kernel_thread thread;
     switch_monitor monitor;
     return_trap stop;
     std::atomic<int> kernel_thread{0};

@@ -1,12 +1,9 @@
 #include "upcall/watchdog.hpp"
 
-#include <pthread.h>
 #include <sys/prctl.h>
 #include <time.h>
 
 #include <algorithm>
-
-#include "upcall/signals_blocked.hpp"
 
 namespace weft::upcall::engine {
 
@@ -32,9 +29,7 @@ void pause_for(std::chrono::microseconds time) noexcept {
 watchdog::watchdog(const processor& word, std::atomic<bool>& asleep, std::chrono::microseconds first_look,
                    std::function<void(processor::word)> overdue)
     : word_(&word), asleep_(&asleep), first_look_(first_look), overdue_(std::move(overdue)) {
-  const signals_blocked here;  // signals are for the program's own kernel threads
-  thread_ = std::thread([this] { run(); });
-  ::pthread_setname_np(thread_.native_handle(), "weft-watchdog");
+  thread_ = detail::kernel_thread("weft::blocking", "weft-watchdog", detail::signals::blocked, [this] { run(); });
 }
 
 watchdog::~watchdog() {

@@ -9,8 +9,8 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <thread>
 
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::upcall::engine {
@@ -38,7 +38,7 @@ class watchdog {
   std::function<void(detail::processor::word)> overdue_;
   std::atomic<std::uint32_t> rings_{0};
   std::atomic<bool> stopping_{false};
-  std::thread thread_;
+  detail::kernel_thread thread_;
 };
 
 }  // namespace weft::upcall::engine
