@@ -63,7 +63,7 @@ void scheduler::settle_on(carrier& by, const identity& as) noexcept {
   exceptions_ = as.exceptions;
   errno_ = as.error;
   settled_.store(std::uint64_t{by.number} << 32 | static_cast<std::uint32_t>(by.kernel_thread), std::memory_order_relaxed);
-  if (pool_ != nullptr) pool_->watched = 0;
+  if (pool_ != nullptr) pool_->watched.store(0, std::memory_order_relaxed);
   if (source != nullptr) source->moved_to(by.number);
 }
 

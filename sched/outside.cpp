@@ -82,7 +82,7 @@ void scheduler::step_outside() noexcept {
   if (carrier_->tick_due.load(std::memory_order_relaxed) == current) [[unlikely]]
     give_way_late();
   carrier& me = *carrier_;
-  if (all_code_ && pool_->watched != me.number) pool_->watch(me.number);
+  if (all_code_ && pool_->watched.load(std::memory_order_relaxed) != me.number) pool_->watch(me.number);
   outside_.away = current;
   me.outside.store(current, std::memory_order_relaxed);
   detail::set_this_scheduler(&outside_);

@@ -45,7 +45,7 @@ using grip = detail::processor::grip;
 // ---- entering ----
 
 [[gnu::always_inline]] inline bool scheduler::ready_to_lend() const noexcept {
-  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched == carrier_->number &&
+  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched.load(std::memory_order_relaxed) == carrier_->number &&
          !source->bound_here() && !moves_identity_;
 }
 
@@ -96,7 +96,7 @@ bool scheduler::prepare_region() {
     be_carried();
     return false;
   }
-  if (pool_->watched != carrier_->number) pool_->watch(carrier_->number);
+  if (pool_->watched.load(std::memory_order_relaxed) != carrier_->number) pool_->watch(carrier_->number);
   return true;
 }
 
@@ -244,7 +244,7 @@ void scheduler::resume_region(carrier& me) noexcept {
     me.off.away = &self;
     return detail::set_this_scheduler(&me.off);
   }
-  if (s.pool_->watched != me.number) s.pool_->watch(me.number);
+  if (s.pool_->watched.load(std::memory_order_relaxed) != me.number) s.pool_->watch(me.number);
   s.lend(me);
 }
 

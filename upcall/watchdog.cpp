@@ -54,7 +54,7 @@ void watchdog::sleep_until_woken() noexcept {
 void watchdog::run() {
   ::prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
   processor::word before = word_->look();
-  std::chrono::microseconds interval = first_look_;
+  std::chrono::microseconds interval = first_look_.load(std::memory_order_relaxed);
   int quiet = 0;
   while (!stopping_.load(std::memory_order_relaxed)) {
     pause_for(interval);
@@ -63,13 +63,13 @@ void watchdog::run() {
     quiet = now == before && !is_lent(now) ? quiet + 1 : 0;
     before = now;
     if (quiet == 0) {
-      interval = first_look_;
+      interval = first_look_.load(std::memory_order_relaxed);
     } else if (quiet >= looks_before_backing_off && interval < longest_look) {
       interval = std::min(interval * 2, longest_look);
     } else if (quiet >= looks_before_backing_off + looks_before_sleeping) {
       sleep_until_woken();
       quiet = 0;
-      interval = first_look_;
+      interval = first_look_.load(std::memory_order_relaxed);
     }
   }
 }

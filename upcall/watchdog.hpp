@@ -27,6 +27,8 @@ class watchdog {
 
   /// From any kernel thread, after the word was lent.
   void wake() noexcept;
+  /// From any kernel thread: how soon it looks first, from here on.
+  void look_after(std::chrono::microseconds first_look) noexcept { first_look_.store(first_look, std::memory_order_relaxed); }
 
  private:
   void run();
@@ -34,7 +36,7 @@ class watchdog {
 
   const detail::processor* word_;
   std::atomic<bool>* asleep_;
-  std::chrono::microseconds first_look_;
+  std::atomic<std::chrono::microseconds> first_look_;
   std::function<void(detail::processor::word)> overdue_;
   std::atomic<std::uint32_t> rings_{0};
   std::atomic<bool> stopping_{false};
