@@ -154,7 +154,7 @@ void scheduler::carry(carrier& me, thread_record& t) {
   me.off.away = &t;
   exchange_state(*me.own.exceptions, *me.own.error, me.record, t);
   switch_context(&me.record.context, t.context, &me.extension.notes, t.extension->notes);
-  if (me.why != carrier::departure::none && !see_off(me)) return;
+  if (me.why != carrier::departure::none && !see_off(me)) return cease_to_hold(me);
   // The processor came here for a weft operation of the region, and the region ended before anybody took it: `me` is its holder.
   if (moves_identity_) become_holder(me);
   current = nullptr;
