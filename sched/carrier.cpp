@@ -52,7 +52,10 @@ void scheduler::begin_activation(std::uint32_t number) {
 
 void scheduler::end_activation(std::uint32_t number) {
   detail::set_this_scheduler(nullptr);
-  carrier_of(number).ticks.reset();
+  carrier& me = carrier_of(number);
+  me.ticks.reset();
+  settle_tools(me);
+  if (moves_identity_) context_forget(me.extension.notes, me.own_notes);
   source->leaves(number);
   others_[number - 2].reset();
 }
@@ -67,21 +70,36 @@ void scheduler::settle_on(carrier& by, const identity& as) noexcept {
   if (source != nullptr) source->moved_to(by.number);
 }
 
+// After it was displaced: see leave_own_code.
+void scheduler::settle_tools(carrier& me) noexcept {
+  if (!std::exchange(me.was_displaced, false)) return;
+  context_leave(&me.extension.notes, me.extension.notes);
+  context_arrive(me.own_notes);
+}
+
+void scheduler::take_identity(carrier& me) noexcept {
+  settle_tools(me);
+  assume(shared_);
+  context_take_up(std::exchange(shared_notes_, nullptr), me.extension.notes);
+  me.has_shared = true;
+}
+
+void scheduler::give_identity_up(carrier& me) noexcept {
+  if (!std::exchange(me.has_shared, false)) return;
+  context_leave(&me.extension.notes, me.extension.notes);
+  assume(me.own);
+}
+
 // On its own stack `me` has become the holder.
 void scheduler::become_holder(carrier& me) noexcept {
-  if (moves_identity_) {
-    assume(shared_);
-    context_leave(shared_notes_, me.extension.notes);  // the tools believe it where it was last
-    context_arrive(me.extension.notes);
-    shared_notes_ = &me.extension.notes;
-  }
+  if (moves_identity_) take_identity(me);
   settle_on(me, moves_identity_ ? shared_ : me.own);
   if (tick_signal_ != 0) bring_ticks(me, tick_signal_);
 }
 
 // On its own stack `me` has lost the processor, or is about to.
 void scheduler::cease_to_hold(carrier& me) noexcept {
-  if (moves_identity_) assume(me.own);
+  give_identity_up(me);
   detail::set_this_scheduler(&me.off);
 }
 
@@ -153,7 +171,10 @@ void scheduler::carry(carrier& me, thread_record& t) {
   t.extension->away_on.store(me.number, std::memory_order_relaxed);
   me.off.away = &t;
   exchange_state(*me.own.exceptions, *me.own.error, me.record, t);
-  switch_context(&me.record.context, t.context, &me.extension.notes, t.extension->notes);
+  settle_tools(me);
+  context_leave(&me.own_notes, t.extension->notes);
+  exchange_stacks(&me.record.context, t.context);
+  context_arrive(me.own_notes);
   if (me.why != carrier::departure::none && !see_off(me)) return cease_to_hold(me);
   // The processor came here for a weft operation of the region, and the region ended before anybody took it: `me` is its holder.
   if (moves_identity_) become_holder(me);
@@ -220,7 +241,7 @@ bool scheduler::doze(time_point until) {
   const bool still_ours = processor_.tighten(me.number);
   pool_->vacate(place);
   if (!still_ours) return false;
-  if (moves_identity_) assume(shared_);
+  if (moves_identity_) take_identity(me);
   detail::set_this_scheduler(this);
   source->wait(time_point{});  // takes what ended the sleep
   return true;

@@ -47,6 +47,9 @@ struct carrier {
   thread_extension extension;
   carrier_face off;
   identity own;  // of this kernel thread while it does not hold the processor
+  context_notes own_notes;    // what the tools keep for that on this kernel thread's stack; `extension` has the processor's
+  bool has_shared = false;    // it has the processor's identity
+  bool was_displaced = false;  // the tools keep for its own what they kept for the processor's
   floating_point_control fp;  // the words of its own stack
   departure why = departure::none;
   thread_record* leaving = nullptr;              // the thread that left

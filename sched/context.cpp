@@ -245,6 +245,22 @@ void context_leave(context_notes* from, context_notes& to) noexcept {
 
 void context_arrive(context_notes& self) noexcept { __sanitizer_finish_switch_fiber(self.fake_stack, nullptr, nullptr); }
 
+// One that was put by has begun a switch without knowing to which stack: that ends here, and the switch to this stack begins.
+[[gnu::no_sanitize_address]] void context_take_up(context_notes* left, context_notes& here) noexcept {
+  void* nothing = nullptr;
+  if (left == nullptr) __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+  __sanitizer_start_switch_fiber(left != nullptr ? &left->fake_stack : &nothing, here.low, here.size);
+  __sanitizer_finish_switch_fiber(here.fake_stack, nullptr, nullptr);
+}
+
+[[gnu::no_sanitize_address]] void context_forget(context_notes& here, context_notes& own) noexcept {
+  if (here.fake_stack == nullptr) return;
+  __sanitizer_start_switch_fiber(&own.fake_stack, here.low, here.size);
+  __sanitizer_finish_switch_fiber(here.fake_stack, nullptr, nullptr);
+  __sanitizer_start_switch_fiber(nullptr, here.low, here.size);  // ends with it
+  __sanitizer_finish_switch_fiber(own.fake_stack, nullptr, nullptr);
+}
+
 #endif
 
 void tell_attached([[maybe_unused]] context_notes& notes, [[maybe_unused]] void* low, [[maybe_unused]] std::size_t size) {

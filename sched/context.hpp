@@ -95,6 +95,18 @@ inline void context_leave(context_notes*, context_notes&) noexcept {}
 inline void context_arrive(context_notes&) noexcept {}
 #endif
 
+// Where identities move (context_identity.hpp): what the tools keep for an identity on a stack stays in that stack's notes while
+// another has the identity. It was put by with context_leave(&notes, notes), or is in the middle of the context of `left`.
+#if defined(WEFT_ASAN)
+/// The identity that was just assumed goes on here, on the stack of `here`.
+void context_take_up(context_notes* left, context_notes& here) noexcept;
+/// It never will again. `own` has room for what is kept for the caller's own identity.
+void context_forget(context_notes& here, context_notes& own) noexcept;
+#else
+inline void context_take_up(context_notes*, context_notes&) noexcept {}
+inline void context_forget(context_notes&, context_notes&) noexcept {}
+#endif
+
 /// The exchange alone, for who tells the tools himself.
 [[gnu::always_inline]] inline void exchange_stacks(void** save_here, void* resume) noexcept {
 #if WEFT_CONTEXT_NATIVE

@@ -228,6 +228,7 @@ void scheduler::returns(std::uint32_t number, void* context) noexcept {
 void scheduler::displaced(void* where) noexcept {
   carrier& me = *static_cast<carrier*>(where);
   assume(me.own);
+  me.has_shared = false;
   me.home->leave_own_code(me);
 }
 
@@ -250,7 +251,8 @@ void scheduler::leave_own_code(carrier& me) noexcept {
     save(self.extension->fp);
     load(me.fp);
   }
-  context_leave(nullptr, me.extension.notes);
+  me.was_displaced = me.home->moves_identity_;
+  context_leave(me.was_displaced ? &me.own_notes : &self.extension->notes, me.extension.notes);
   exchange_stacks(&self.context, me.record.context);
   context_arrive(self.extension->notes);
   scheduler& s = *static_cast<scheduler*>(&detail::this_scheduler_face());

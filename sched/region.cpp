@@ -124,7 +124,7 @@ bool scheduler::make_pool() {
 void scheduler::move_identity() {
   if (lender_ == nullptr) lender_ = std::make_unique<identity_lender>();
   first_.own = lender_->lent();
-  shared_notes_ = current != nullptr ? &current->extension->notes : &first_.extension.notes;
+  first_.has_shared = true;
   moves_identity_ = true;
 }
 

@@ -248,6 +248,9 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   [[nodiscard]] bool has_returned() const noexcept { return returned_.load(std::memory_order_relaxed) != nullptr; }
   void settle_on(carrier& by, const identity& as) noexcept;
   void become_holder(carrier& me) noexcept;
+  void take_identity(carrier& me) noexcept;
+  void give_identity_up(carrier& me) noexcept;
+  static void settle_tools(carrier& me) noexcept;
   void cease_to_hold(carrier& me) noexcept;
   void begin_all_code();
   void keep_one_free() noexcept;
@@ -327,7 +330,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   int tick_signal_ = 0;          // of timers that tick; 0: nobody has asked for time slices
   carrier_face outside_;
   identity shared_;                        // the processor's
-  context_notes* shared_notes_ = nullptr;  // of the stack on which the tools believe that identity to be
+  context_notes* shared_notes_ = nullptr;  // of the thread that has just been taken off another kernel thread with that identity
   std::unique_ptr<identity_lender> lender_;
   std::unique_ptr<program_text> program_;
   std::unique_ptr<own_code> own_code_;
