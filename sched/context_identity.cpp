@@ -56,6 +56,12 @@ std::uintptr_t own_base() noexcept { return 0; }
 
 #endif
 
+#if defined(WEFT_ASAN) || defined(WEFT_TSAN)
+const bool library_calls_are_plain = false;
+#else
+const bool library_calls_are_plain = true;
+#endif
+
 identity own_identity() noexcept { return {own_base(), reinterpret_cast<exception_state*>(abi::__cxa_get_globals()), &errno}; }
 
 }  // namespace weft::sched

@@ -23,6 +23,9 @@ struct identity {
 /// True where identities can be assumed: x86-64, without ThreadSanitizer and valgrind, which keep their own idea of who runs.
 extern const bool identities_move;
 
+/// True where calls of the C library reach it: no sanitizer's functions, of which own_code.cpp knows nothing, stand before them.
+extern const bool library_calls_are_plain;
+
 [[nodiscard]] identity own_identity() noexcept;
 
 /// From here on the caller is taken for another. Nothing that was read through the old one may be used after it: call it where

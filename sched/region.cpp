@@ -111,7 +111,7 @@ bool scheduler::make_pool() {
   const std::uint32_t limit = std::min<std::uint32_t>(options_.max_activations, 0xffff);
   if (limit > 1) {
     others_.resize(limit - 1);
-    const bool all = options_.activations == activations::all && contexts_interruptible && identities_move;
+    const bool all = options_.activations == activations::all && upcall::waits_can_be_left();
     pool_ = source->make_activations(processor_, limit, all);
   }
   if (pool_ != nullptr && !pool_->steps && (pool_->all_code || options_.time_slice.count() != 0)) move_identity();

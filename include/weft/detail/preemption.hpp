@@ -93,5 +93,7 @@ template <class T> bool peek(const T* from, T& to) noexcept {
 
 /// Whether threads can be interrupted in their own code at all: this machine, this build (sched/context_interrupt.hpp).
 [[nodiscard]] bool threads_interruptible() noexcept;
+/// And whether those that wait there can be left (sched/own_code.hpp).
+[[nodiscard]] bool waits_can_be_left() noexcept;
 
 }  // namespace weft::upcall
