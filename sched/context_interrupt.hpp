@@ -3,7 +3,8 @@
 // The handler of the signal, on its alternate stack, changes what it will return to: a piece of code that saves every register
 // below the thread's frames, calls a function, and goes on where the thread was. So the handler is over before anything happens,
 // and the function may do what no handler may: switch to another thread, and come back on another kernel thread. (As the Go
-// runtime since 1.14; a thread parked inside a handler would take the signal mask and alternate stack of its kernel thread along.)
+// runtime since 1.14; a thread parked inside a handler would take the signal mask and alternate stack of its kernel thread
+// along.)
 #pragma once
 
 #include <cstddef>

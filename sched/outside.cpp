@@ -1,10 +1,11 @@
 // Threads whose own code upcalls may interrupt at any instruction.
 //
-// Ordinarily a thread gives the processor away only where it calls weft. Such a thread is always *inside* the scheduler: its calls
-// touch the scheduler's data directly. A thread that upcalls may interrupt (`options::activations` is `all`, or it asked for time
-// slices) is *outside* while it runs its own code, and comes inside for every call of weft: the kernel thread's face (abi.hpp)
-// then says that no thread is current, so that each call goes through with_processor(), as in a region. So nothing is added to the
-// calls of other threads, and an upcall that finds a thread outside finds the scheduler's data whole, inline code included.
+// Ordinarily a thread gives the processor away only where it calls weft. Such a thread is always *inside* the scheduler: its
+// calls touch the scheduler's data directly. A thread that upcalls may interrupt (`options::activations` is `all`, or it asked
+// for time slices) is *outside* while it runs its own code, and comes inside for every call of weft: the kernel thread's face
+// (abi.hpp) then says that no thread is current, so that each call goes through with_processor(), as in a region. So nothing is
+// added to the calls of other threads, and an upcall that finds a thread outside finds the scheduler's data whole, inline code
+// included.
 //
 // Outside, the grip on the processor is `open`, or `kept` where only ticks interrupt. Two things may happen.
 //
@@ -17,12 +18,13 @@
 // another thread runs now: it is stopped by a trap before its first instruction (upcall/return_trap.hpp), leaves the thread's
 // stack for its own, and hands the thread over to the list of those that come back (`unblocked`).
 //
-// Identity. An interrupted thread may have the address of errno or of a thread_local in a register and go on elsewhere, so it must
-// be the same address there: identity goes with the processor (context_identity.hpp). Marked regions, which may run in parallel
-// with the holder, are therefore always carried to another kernel thread, which has an identity of its own.
+// Identity. An interrupted thread may have the address of errno or of a thread_local in a register and go on elsewhere, so it
+// must be the same address there: identity goes with the processor (context_identity.hpp). Marked regions, which may run in
+// parallel with the holder, are therefore always carried to another kernel thread, which has an identity of its own.
 //
 // Invariants.
-//   1. The grip is open or kept exactly while the running thread is outside; whoever closes it (close, take) is the only one to go on.
+//   1. The grip is open or kept exactly while the running thread is outside; whoever closes it (close, take) is the only one to
+//   go on.
 //   2. carrier::outside names the thread in whose own code its kernel thread is. Only that kernel thread writes it. Where it is
 //      set and the processor is another's, the kernel thread executes no instruction of the thread's.
 //   3. A kernel thread has the processor's identity exactly while it holds the processor, or stands stopped in a thread's code.

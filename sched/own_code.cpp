@@ -104,8 +104,8 @@ void own_code::list(std::uintptr_t function, int depth) {
   const std::uintptr_t end = end_of_function(function);
   for (std::uintptr_t at = function; at + 5 < end; ++at) {
     const auto* const code = reinterpret_cast<const unsigned char*>(at);
-    const bool jump = code[0] == 0xe9;                                      // jmp rel32
-    const bool branch = code[0] == 0x0f && (code[1] & 0xf0) == 0x80;        // jcc rel32
+    const bool jump = code[0] == 0xe9;                                // jmp rel32
+    const bool branch = code[0] == 0x0f && (code[1] & 0xf0) == 0x80;  // jcc rel32
     if (!jump && !branch) continue;
     const std::size_t length = jump ? 5 : 6;
     std::int32_t distance = 0;

@@ -7,7 +7,8 @@
 //     library's data while it waits. malloc, stdio, exit, fork, getaddrinfo, qsort's callbacks and all others are not on it;
 //   - no frame lies in the dynamic linker;
 //   - the walk came to the beginning of the thread. Where it could not (functions without description, or built without
-//     optimisation), no word on the rest of the stack looks like a return into the linker or into another function of the library;
+//     optimisation), no word on the rest of the stack looks like a return into the linker or into another function of the
+//     library;
 //   - there is room on its stack to be stopped.
 // Where one of these fails the thread keeps the processor, and others wait: late, never wrong.
 //

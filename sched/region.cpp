@@ -45,8 +45,8 @@ using grip = detail::processor::grip;
 // ---- entering ----
 
 [[gnu::always_inline]] inline bool scheduler::ready_to_lend() const noexcept {
-  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched.load(std::memory_order_relaxed) == carrier_->number &&
-         !source->bound_here() && !moves_identity_;
+  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 &&
+         pool_->watched.load(std::memory_order_relaxed) == carrier_->number && !source->bound_here() && !moves_identity_;
 }
 
 void scheduler::enter_region() {

@@ -162,16 +162,17 @@ bool follows_call_of(std::uintptr_t address, std::uintptr_t function) noexcept {
   std::array<unsigned char, 5> call{};  // e8, and how far it is from behind it
   const auto distance = static_cast<std::intptr_t>(function - address);
   if (distance != static_cast<std::int32_t>(distance)) return false;
-  if (upcall::read_memory(reinterpret_cast<const void*>(address - call.size()), call.data(), call.size()) != call.size()) return false;
+  const auto* const before = reinterpret_cast<const void*>(address - call.size());
+  if (upcall::read_memory(before, call.data(), call.size()) != call.size()) return false;
   std::int32_t to = 0;
   std::memcpy(&to, call.data() + 1, sizeof to);
   return call.front() == 0xe8 && to == distance;
 }
 
-// A function that keeps its frame by the base pointer, which no inner frame has saved: its frame ends where a return behind a call
-// of it lies. What a function left there earlier does not look so, as a rule; a step from there must lead to that return.
-constexpr unw_regnum_t base_pointer = 6;  // as on x86-64, by place: elsewhere the name does not exist, nor saved contexts to read
+constexpr unw_regnum_t base_pointer = 6;  // as on x86-64, by place: elsewhere the name does not exist
 
+// A function that keeps its frame by the base pointer, which no inner frame has saved: its frame ends where a return behind a
+// call of it lies. What a function left there earlier does not look so, as a rule; a step from there must lead to that return.
 bool step_over_unknown_frame(copied_stack& stack, frame_place& here, std::span<const std::uintptr_t> copy) noexcept {
   const std::uintptr_t function = beginning_of_function(here.ip - 1);
   const unw_cursor_t before = stack.cursor;

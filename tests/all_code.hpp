@@ -11,5 +11,6 @@ inline constexpr std::string_view no_all_code = "takeover of all code is refused
 /// Whether this kernel, this user and this build let activations take over threads that wait in their own code.
 inline bool all_code_works() {
   const weft::capabilities found = weft::probe();
-  return std::any_of(found.items.begin(), found.items.end(), [](const auto& i) { return i.what == "takeover of all code" && i.there; });
+  return std::any_of(found.items.begin(), found.items.end(),
+                     [](const auto& i) { return i.what == "takeover of all code" && i.there; });
 }

@@ -1,5 +1,5 @@
-// Calls that wait in the kernel, each with what it must return: an interrupted kernel thread shows itself in them by EINTR, a short
-// result or an early end.
+// Calls that wait in the kernel, each with what it must return: an interrupted kernel thread shows itself in them by EINTR, a
+// short result or an early end.
 #pragma once
 
 #include <doctest/doctest.h>

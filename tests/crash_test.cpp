@@ -237,7 +237,8 @@ TEST_CASE("waking threads from a kernel thread that is none of weft's ends the p
   CHECK(channel.closed());
 }
 
-// In a program of its own: frames that the detection of use after return moves to the heap are nothing that LeakSanitizer looks at.
+// In a program of its own: frames that the detection of use after return moves to the heap are nothing that LeakSanitizer looks
+// at.
 TEST_CASE("a program that exits in a weft thread leaks nothing, also in the eyes of LeakSanitizer") {
   if (std::getenv("WEFT_TEST_EXITS") != nullptr) {
     const auto held = std::make_unique<std::string>(1000, 'x');  // by the stack that called run()

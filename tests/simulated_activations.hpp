@@ -94,7 +94,8 @@ class simulated_activations final : public weft::upcall::activation_pool {
       const weft::detail::processor::word seen = word_->look();
       const auto grip = weft::detail::processor::grip_of(seen);
       const bool lent = grip == weft::detail::processor::grip::lent;
-      const bool waits = grip == weft::detail::processor::grip::open && waits_in_own_code == weft::detail::processor::holder(seen);
+      const bool open = grip == weft::detail::processor::grip::open;
+      const bool waits = open && waits_in_own_code == weft::detail::processor::holder(seen);
       if ((lent || waits) && chance_->chance(2) && scheduler_->take(number, seen)) ++taken;
       turns_->step();
     }
@@ -127,7 +128,8 @@ class simulated_activations final : public weft::upcall::activation_pool {
 /// A simulated kernel with activations.
 class simulated_kernel final : public simulated_source {
  public:
-  explicit simulated_kernel(std::uint64_t seed, bool own_code = false) : simulated_source(seed), whose(*this), own_code_(own_code) {}
+  explicit simulated_kernel(std::uint64_t seed, bool own_code = false)
+      : simulated_source(seed), whose(*this), own_code_(own_code) {}
 
   std::unique_ptr<weft::upcall::activation_pool> make_activations(weft::detail::processor& word, std::uint32_t limit,
                                                                   bool) override {
@@ -135,8 +137,8 @@ class simulated_kernel final : public simulated_source {
     pool_ = made.get();
     return made;
   }
-  /// A system call in a thread's own code: for some steps its kernel thread waits, and whoever stands by may take over. Returns when
-  /// the thread runs again, on whichever kernel thread.
+  /// A system call in a thread's own code: for some steps its kernel thread waits, and whoever stands by may take over. Returns
+  /// when the thread runs again, on whichever kernel thread.
   void wait_in_own_code() {
     const std::uint32_t me = turns::mine();
     pool_->waits_in_own_code = me;

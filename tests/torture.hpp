@@ -84,8 +84,7 @@ enum class marks : std::uint8_t { all, some, some_without_locks };
 /// One thread's choices.
 class actor {
  public:
-  actor(world& w, std::uint64_t number, marks which = marks::all)
-      : w_(w), which_(which), random_(seed() * 1000 + number) {}
+  actor(world& w, std::uint64_t number, marks which = marks::all) : w_(w), which_(which), random_(seed() * 1000 + number) {}
 
   void live(int steps) {
     for (int i = 0; i < steps; ++i) {

@@ -268,9 +268,9 @@ void activations::displace(std::uint32_t me, processor::word seen) {
   if (can_displace(me, seen)) static_cast<void>(scheduler_->take(me, seen));
 }
 
-// Whatever the other does meanwhile makes one of the last two looks fail: a record is written when it goes on, and the word changes
-// when it comes inside or is stopped. Its trap is armed by one who stands by at a time, and only its own kernel thread disarms it:
-// who lost the race must not, because the winner counts on it.
+// Whatever the other does meanwhile makes one of the last two looks fail: a record is written when it goes on, and the word
+// changes when it comes inside or is stopped. Its trap is armed by one who stands by at a time, and only its own kernel thread
+// disarms it: who lost the race must not, because the winner counts on it.
 bool activations::can_displace(std::uint32_t me, processor::word seen) {
   const std::uint32_t where = processor::holder(seen);
   vessel& v = of(where);

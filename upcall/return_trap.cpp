@@ -37,7 +37,8 @@ int return_trap::open(trap_receiver& to) noexcept {
   if (fd < 0) return -fd;
   to_ = &to;
   breakpoint_ = fd;
-  faults_ = {open_trap(fault_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ), to), open_trap(fault_event(PERF_COUNT_SW_PAGE_FAULTS_MIN), to)};
+  faults_ = {open_trap(fault_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ), to),
+             open_trap(fault_event(PERF_COUNT_SW_PAGE_FAULTS_MIN), to)};
   return 0;
 }
 

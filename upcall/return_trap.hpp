@@ -2,8 +2,8 @@
 // instruction behind its system call, or, where it waits in a page fault, by an event that the kernel counts when the fault is
 // done. (An instruction that faulted is executed again without minding breakpoints.)
 //
-// Nothing of it is felt by who is not stopped. An event that stopped every kernel thread after every wait could tell of both, and of
-// signals too, but it needs privilege, costs 4 µs a wait, and its signal turns what the kernel would begin anew into EINTR.
+// Nothing of it is felt by who is not stopped. An event that stopped every kernel thread after every wait could tell of both,
+// and of signals too, but it needs privilege, costs 4 µs a wait, and its signal turns what the kernel would begin anew into EINTR.
 #pragma once
 
 #include <array>
@@ -30,8 +30,8 @@ class return_trap {
   /// Whether a page fault can be told of.
   [[nodiscard]] bool stops_faults() const noexcept { return faults_.front() >= 0 && faults_.back() >= 0; }
 
-  /// Any kernel thread, with `lock` held: from here on its kernel thread, which waits at `at`, stops when it goes on. @returns false
-  /// when the kernel refuses.
+  /// Any kernel thread, with `lock` held: from here on its kernel thread, which waits at `at`, stops when it goes on.
+  /// @returns false when the kernel refuses.
   [[nodiscard]] bool arm(const whereabouts& at) noexcept;
   /// Its own kernel thread, in a signal handler.
   void disarm() noexcept;

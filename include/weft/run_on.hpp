@@ -64,7 +64,7 @@ void run_on(std::size_t count, const options& how, const std::function<void(cons
 /// descriptors.
 /// Source: T. Anderson et al., "Scheduler Activations", ACM TOCS 10(1), 1992, Table III ("add this many processors").
 template <class F>
-  requires std::invocable<F&, const processors&>
+requires std::invocable<F&, const processors&>
 void run_on(std::size_t count, const options& how, F&& fn) {
   static_assert(std::is_void_v<std::invoke_result_t<F&, const processors&>>,
                 "weft::run_on: several calls have no one result; return nothing, and write to what you capture");
@@ -73,9 +73,7 @@ void run_on(std::size_t count, const options& how, F&& fn) {
 
 /// The same with default options.
 template <class F>
-  requires std::invocable<F&, const processors&>
-void run_on(std::size_t count, F&& fn) {
-  run_on(count, options{}, std::forward<F>(fn));
-}
+requires std::invocable<F&, const processors&>
+void run_on(std::size_t count, F&& fn) { run_on(count, options{}, std::forward<F>(fn)); }
 
 }  // namespace weft

@@ -210,8 +210,8 @@ class jthread {
   thread thread_;
 };
 
-/// While one exists, ticks leave the calling thread alone: for code of the program's own that holds what no other thread must find
-/// half changed. Nests. Weft operations, and waits in them, work as ever. Does nothing off a weft thread. ≈ 1 ns.
+/// While one exists, ticks leave the calling thread alone: for code of the program's own that holds what no other thread must
+/// find half changed. Nests. Weft operations, and waits in them, work as ever. Does nothing off a weft thread. ≈ 1 ns.
 class no_preemption {
  public:
   no_preemption() noexcept;

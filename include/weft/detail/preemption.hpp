@@ -45,9 +45,9 @@ class question {
 };
 
 /// Interrupts the kernel thread that makes it whenever that has run for `period`, only while it runs, and never in a system call
-/// that waits. By a perf event that traps where the kernel allows it: exact, and only in user code. Otherwise by a timer on the CPU
-/// clock, which the kernel looks at in its own tick: 1 to 10 ms. Where the kernel thread blocks the signal, it does not while this
-/// lives.
+/// that waits. By a perf event that traps where the kernel allows it: exact, and only in user code. Otherwise by a timer on the
+/// CPU clock, which the kernel looks at in its own tick: 1 to 10 ms. Where the kernel thread blocks the signal, it does not while
+/// this lives.
 class ticker {
  public:
   /// `signal` is what take_signal() returned. A kernel that refuses both leaves it without ticks: see `source`.
