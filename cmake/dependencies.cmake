@@ -14,6 +14,9 @@ pkg_check_modules(WEFT_LIBURING REQUIRED IMPORTED_TARGET liburing)
 # One item, so that nothing can be reordered into it or dropped from it.
 set(WEFT_GCC_S_FIRST -Wl,--push-state,--no-as-needed,-lgcc_s,--pop-state)
 
+# A program exports nothing by itself: what tools that are loaded into it look for is named.
+set(WEFT_EXPORT_FOR_TOOLS -Wl,--export-dynamic-symbol=weft_this_thread_for_tools)
+
 set(WEFT_DEPENDENCIES
   Boost::context
   ${WEFT_GCC_S_FIRST}

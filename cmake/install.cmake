@@ -5,7 +5,11 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(weft_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/weft)
-install(TARGETS weft EXPORT weftTargets
+set(weft_installed weft)
+if(TARGET weft_lock_check)
+  list(APPEND weft_installed weft_lock_check)
+endif()
+install(TARGETS ${weft_installed} EXPORT weftTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/weft DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
@@ -31,7 +35,7 @@ if(BUILD_SHARED_LIBS)
   set(weft_pc_libs "")
 else()
   set(weft_pc_requires "libunwind liburing")
-  set(weft_pc_libs "-lboost_context ${WEFT_GCC_S_FIRST} -pthread -ldl")
+  set(weft_pc_libs "-lboost_context ${WEFT_GCC_S_FIRST} -pthread -ldl ${WEFT_EXPORT_FOR_TOOLS}")
 endif()
 configure_file(cmake/weft.pc.in weft.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/weft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -66,7 +66,7 @@ void scheduler::settle_on(carrier& by, const identity& as) noexcept {
   exceptions_ = as.exceptions;
   errno_ = as.error;
   settled_.store(std::uint64_t{by.number} << 32 | static_cast<std::uint32_t>(by.kernel_thread), std::memory_order_relaxed);
-  if (pool_ != nullptr) pool_->watched = 0;
+  if (pool_ != nullptr) pool_->watched.store(0, std::memory_order_relaxed);
   if (source != nullptr) source->moved_to(by.number);
 }
 
@@ -141,7 +141,7 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   pool_->free.fetch_sub(1, std::memory_order_relaxed);
   if (how == grip::lent || how == grip::open) note_taken(me, seen);
   current = nullptr;
-  note({upcall::kind::processor_added, upcall::cause::region, number, 0, 0, {}, nullptr});
+  note_added(me);
   detail::set_this_scheduler(this);
   let_next_enter();
   loop(me);
@@ -175,7 +175,7 @@ void scheduler::carry(carrier& me, thread_record& t) {
   context_leave(&me.own_notes, t.extension->notes);
   exchange_stacks(&me.record.context, t.context);
   context_arrive(me.own_notes);
-  if (me.why != carrier::departure::none && !see_off(me)) return;
+  if (me.why != carrier::departure::none && !see_off(me)) return cease_to_hold(me);
   // The processor came here for a weft operation of the region, and the region ended before anybody took it: `me` is its holder.
   if (moves_identity_) become_holder(me);
   current = nullptr;

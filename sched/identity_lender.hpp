@@ -3,9 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <thread>
 
 #include "sched/context_identity.hpp"
+#include "weft/detail/kernel_thread.hpp"
 
 namespace weft::sched {
 
@@ -25,7 +25,7 @@ class identity_lender {
   identity lent_;
   std::atomic<bool> ready_{false};
   std::atomic<bool> over_{false};
-  std::thread thread_;
+  detail::kernel_thread thread_;
 };
 
 }  // namespace weft::sched

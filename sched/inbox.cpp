@@ -2,9 +2,6 @@
 
 #include <sched.h>
 
-#include <memory>
-#include <utility>
-
 namespace weft::sched {
 
 inbox::~inbox() {
@@ -12,8 +9,7 @@ inbox::~inbox() {
   discard(first_.load(std::memory_order_relaxed));
 }
 
-bool inbox::push(std::function<void()> fn) {
-  auto node = std::make_unique<post>(post{nullptr, std::move(fn)});
+bool inbox::push(std::unique_ptr<post> node) noexcept {
   // seq_cst on inside_ and closed_, here and in refuse(): either we see closed_, or refuse() sees us inside and waits.
   inside_.fetch_add(1, std::memory_order_seq_cst);
   const bool open = !closed_.load(std::memory_order_seq_cst);

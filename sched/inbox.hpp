@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <utility>
 
 #include "weft/upcall.hpp"
 
@@ -26,7 +28,9 @@ class inbox {
   inbox& operator=(const inbox&) = delete;
 
   /// From any kernel thread. @returns false when the scheduler has ended. @throws std::bad_alloc
-  bool push(std::function<void()> fn);
+  bool push(std::function<void()> fn) { return push(std::make_unique<post>(post{nullptr, std::move(fn)})); }
+  /// The same for one that was made in advance.
+  bool push(std::unique_ptr<post> node) noexcept;
 
   /// True when there is something to take. One relaxed load.
   [[nodiscard]] bool has_posts() const noexcept {

@@ -64,13 +64,13 @@ void scheduler::begin_all_code() {
         "weft::blocking are taken over\n");
   }
   own_code_ = std::make_unique<own_code>(beginning_of_function(reinterpret_cast<std::uintptr_t>(&scheduler::thread_main)));
-  static_cast<void>(pool_->provide());
+  static_cast<void>(provide_activation());
 }
 
 // In the loop, because whatever uses up one who stood by ends there: somebody is to be there who can take over from the holder.
 void scheduler::keep_one_free() noexcept {
   try {
-    static_cast<void>(pool_->provide());
+    static_cast<void>(provide_activation());
   } catch (const std::exception&) {  // no kernel thread: until one comes back, who waits keeps the processor
   }
 }
@@ -82,7 +82,7 @@ void scheduler::step_outside() noexcept {
   if (carrier_->tick_due.load(std::memory_order_relaxed) == current) [[unlikely]]
     give_way_late();
   carrier& me = *carrier_;
-  if (all_code_ && pool_->watched != me.number) pool_->watch(me.number);
+  if (all_code_ && pool_->watched.load(std::memory_order_relaxed) != me.number) pool_->watch(me.number);
   outside_.away = current;
   me.outside.store(current, std::memory_order_relaxed);
   detail::set_this_scheduler(&outside_);

@@ -45,7 +45,7 @@ using grip = detail::processor::grip;
 // ---- entering ----
 
 [[gnu::always_inline]] inline bool scheduler::ready_to_lend() const noexcept {
-  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched == carrier_->number &&
+  return pool_ != nullptr && pool_->free.load(std::memory_order_relaxed) > 0 && pool_->watched.load(std::memory_order_relaxed) == carrier_->number &&
          !source->bound_here() && !moves_identity_;
 }
 
@@ -85,8 +85,7 @@ bool scheduler::prepare_region() {
     detail::set_this_scheduler(&carrier_->off);
     return false;
   }
-  if (pool_->free.load(std::memory_order_relaxed) < 1) record(trace::kind::add_processor, carrier_->record);
-  while (!pool_->provide()) {
+  while (!provide_activation()) {
     waiter self;
     self.what = "activation";
     self.object = pool_.get();
@@ -97,8 +96,14 @@ bool scheduler::prepare_region() {
     be_carried();
     return false;
   }
-  if (pool_->watched != carrier_->number) pool_->watch(carrier_->number);
+  if (pool_->watched.load(std::memory_order_relaxed) != carrier_->number) pool_->watch(carrier_->number);
   return true;
+}
+
+// The downcall "add a processor", where none is free.
+bool scheduler::provide_activation() {
+  if (pool_->free.load(std::memory_order_relaxed) < 1) record(trace::kind::add_processor, carrier_->record, 1);
+  return pool_->provide();
 }
 
 bool scheduler::make_pool() {
@@ -174,6 +179,7 @@ bool scheduler::take_back(carrier& me, thread_record& self) noexcept {
   settle_on(me, me.own);
   rest(false);
   record(trace::kind::busy, me.record);
+  note_added(me);
   pool_->free.fetch_add(1, std::memory_order_relaxed);  // the sleeper will find itself standing by
   --away_;
   note(about(upcall::kind::unblocked, upcall::cause::region, self));
@@ -238,7 +244,7 @@ void scheduler::resume_region(carrier& me) noexcept {
     me.off.away = &self;
     return detail::set_this_scheduler(&me.off);
   }
-  if (s.pool_->watched != me.number) s.pool_->watch(me.number);
+  if (s.pool_->watched.load(std::memory_order_relaxed) != me.number) s.pool_->watch(me.number);
   s.lend(me);
 }
 
@@ -262,6 +268,7 @@ void scheduler::await_processor(carrier& me, thread_record& self) noexcept {
   pool_->await(me.summons);
   errno = error;
   settle_on(me, me.own);
+  note_added(me);
   current = &self;
   self.set_state(thread_state::running);
   record(trace::kind::run, self);

@@ -1,4 +1,6 @@
 // weft::run and the ways into a running scheduler.
+#include "sched/run.hpp"
+
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -47,23 +49,37 @@ struct discard_start {
 }  // namespace
 
 void run(const options& how, start_block* main) {
-  std::unique_ptr<start_block, discard_start> first(main);
-  if (runs_a_scheduler()) {
-    throw_error(std::errc::operation_not_permitted,
-                "weft::run: this kernel thread already runs a scheduler; spawn a weft::thread instead");
-  }
-  bind_unwinder();
-  std::unique_ptr<upcall::source> own;
-  if (how.source == nullptr) own = upcall::make_reactor(how.transfer);
-  sched::scheduler scheduler(how, how.source != nullptr ? *how.source : *own);
-  const sched::crash_reports reports;
-  const sched::trace_file trace(scheduler);
-  const occupied here(scheduler);
-  const std::unique_ptr<sched::stall_watch> watch = sched::watch_for_stalls(scheduler);
-  scheduler.run(first.release());
+  sched::run_scheduler("weft::run", how, main, [](sched::scheduler&) {});
 }
 
 }  // namespace detail
+
+namespace sched {
+
+void refuse_inside_run(const char* asked_by) {
+  if (!detail::runs_a_scheduler()) return;
+  detail::throw_error(
+      std::errc::operation_not_permitted,
+      (std::string(asked_by) + ": this kernel thread already runs a scheduler; spawn a weft::thread instead").c_str());
+}
+
+void run_scheduler(const char* asked_by, const options& how, detail::start_block* main,
+                   const std::function<void(scheduler&)>& ready) {
+  std::unique_ptr<detail::start_block, detail::discard_start> first(main);
+  refuse_inside_run(asked_by);
+  detail::bind_unwinder();
+  std::unique_ptr<upcall::source> own;
+  if (how.source == nullptr) own = upcall::make_reactor(how.transfer);
+  scheduler made(how, how.source != nullptr ? *how.source : *own);
+  const crash_reports reports;
+  const trace_file trace(made);
+  const detail::occupied here(made);
+  const std::unique_ptr<stall_watch> watch = watch_for_stalls(made);
+  ready(made);
+  made.run(first.release());
+}
+
+}  // namespace sched
 
 // ---- posting ----
 
@@ -87,11 +103,15 @@ bool poster::post(std::function<void()> fn) const {
   return static_cast<way_in&>(*static_cast<way_in*>(state_.get())).inbox->push(std::move(fn));
 }
 
+poster sched::poster_to(const std::shared_ptr<inbox>& to) {
+  poster made;
+  made.state_ = std::make_shared<way_in>(to);
+  return made;
+}
+
 poster make_poster() {
   if (detail::current_thread() == nullptr) return detail::with_processor("make_poster", [] { return make_poster(); });
-  poster made;
-  made.state_ = std::make_shared<way_in>(sched::scheduler_of_caller("make_poster").mail());
-  return made;
+  return sched::poster_to(sched::scheduler_of_caller("make_poster").mail());
 }
 
 std::string dump_threads() {

@@ -78,10 +78,10 @@ scheduler::~scheduler() {
 
 void scheduler::run(detail::start_block* main) {
   rest(false);
-  note({upcall::kind::processor_added, upcall::cause::start, first_.number, 0, 0, {}, nullptr});
+  note_added(first_, upcall::cause::start);
   if (options_.activations == activations::all) begin_all_code();
   main_ = &spawn({.name = "main"}, main);
-  detach(const_cast<thread_record&>(*main_));
+  detach(*main_);
   loop(first_);
   if (pool_ != nullptr) {
     cease_to_hold(first_);
@@ -271,6 +271,10 @@ void scheduler::take_posts() {
   } catch (...) {
     posts_.again = source->now() + retry;
   }
+}
+
+void scheduler::end_main() noexcept {
+  if (!loop_.main_ended) request_cancel(*main_);
 }
 
 // Asks every thread to end, and those still to come.

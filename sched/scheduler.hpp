@@ -54,6 +54,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// The handle is gone: a finished thread's record is free again, a living one's will be.
   void detach(thread_record& t) noexcept;
   void request_cancel(thread_record& t) noexcept;
+  /// Asks the thread "main" to end, if it has not.
+  void end_main() noexcept;
   /// True when a wait in `mode` must end at once because the running thread was asked to end. A thread that unwinds is left
   /// alone: its destructors may block.
   [[nodiscard]] bool must_cancel(detail::cancellation mode) const noexcept {
@@ -227,6 +229,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   [[nodiscard]] carrier& carrier_of(std::uint32_t number) noexcept { return number == 1 ? first_ : *others_[number - 2]; }
   [[nodiscard]] bool ready_to_lend() const noexcept;
   [[nodiscard]] bool prepare_region();
+  [[nodiscard]] bool provide_activation();
   bool make_pool();
   void move_identity();
   void lend(carrier& me) noexcept;
@@ -260,6 +263,9 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void begin_ticks();
   void bring_ticks(carrier& to, int signal) noexcept;
   void note_taken(carrier& me, detail::processor::word seen) noexcept;
+  void note_added(const carrier& to, upcall::cause why = upcall::cause::region) noexcept {
+    note({upcall::kind::processor_added, why, to.number, 0, 0, {}, nullptr});
+  }
   [[nodiscard]] bool may_interrupt(const thread_record& t, const interrupted_place& at) const noexcept;
   void give_processor_to(thread_record& pinned) noexcept;
   void await_processor(carrier& me, thread_record& self) noexcept;
@@ -295,7 +301,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   unsigned stackless_tries_ = 0;  // in vain, since a stack could be made
   std::size_t alive_ = 0;
   std::uint32_t last_number_ = 0;
-  const thread_record* main_ = nullptr;
+  thread_record* main_ = nullptr;
   loop_state loop_;
   post_state posts_;
   time_point last_poll_{};

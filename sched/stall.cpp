@@ -8,8 +8,6 @@
 // minds neither races nor addresses that are gone. It is believed only if the thread then still waits at the same place.
 #include "sched/stall.hpp"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -62,18 +60,7 @@ milliseconds limit_in_environment() {
 
 stall_watch::stall_watch(scheduler& of, duration limit, int signal)
     : scheduler_(&of), limit_(limit), signal_(signal), copy_(words_copied) {
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the program's own kernel threads
-  try {
-    thread_ = std::thread([this] { run(); });
-  } catch (...) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  pthread_setname_np(thread_.native_handle(), "weft-stalls");
+  thread_ = detail::kernel_thread("options::stall_report", "weft-stalls", detail::signals::blocked, [this] { run(); });
   scheduler_->set_watch(this);
 }
 

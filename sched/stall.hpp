@@ -9,11 +9,11 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "sched/program_text.hpp"
 #include "sched/unwind.hpp"
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/detail/preemption.hpp"
 #include "weft/upcall.hpp"
 
@@ -84,7 +84,7 @@ class stall_watch {
   bool stopping_ = false;
   bool woken_ = false;
   std::atomic<bool> asleep_{false};
-  std::thread thread_;
+  detail::kernel_thread thread_;
 };
 
 /// What `options::stall_report` asks for, or the environment's WEFT_STALL, in milliseconds; null for nothing.

@@ -17,6 +17,7 @@
 
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
+#include "weft/detail/tools.hpp"
 
 namespace weft {
 
@@ -240,3 +241,14 @@ bool cancel_requested() noexcept {
 }  // namespace this_thread
 
 }  // namespace weft
+
+// Here, and not in a file of its own, so that every program that has threads has it.
+int weft_this_thread_for_tools(weft_thread_for_tools* into) noexcept {
+  const weft::detail::thread_record* const self = weft::this_thread::calling_thread();
+  if (self == nullptr || self->number == 0) return 0;  // the activation's own stack has no number
+  into->scheduler = self->home;
+  into->number = self->number;
+  into->name[0] = '\0';
+  std::strncat(into->name, self->name(), sizeof into->name - 1);
+  return 1;
+}

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -55,11 +56,20 @@ struct claim {
   unsigned schedulers;
 };
 
+// A device or a FIFO may be written to by many, and beside it is no place for files.
+bool is_file(int fd) noexcept {
+  struct stat what {};
+  return ::fstat(fd, &what) == 0 && S_ISREG(what.st_mode);
+}
+
 claim claim_file(const std::string& wanted) {
   claim made{::getpid(), wanted, with_process_number(wanted), 0};
   const int fd = open_to_write(made.path);
-  if (fd < 0 || ::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return made;
+  if (fd < 0) return made;
+  const bool ours = is_file(fd);
+  if (ours && (::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) return made;
   ::close(fd);
+  if (!ours) return made;
   made.path += "." + std::to_string(made.process);
   static_cast<void>(::flock(open_to_write(made.path), LOCK_EX | LOCK_NB));
   return made;  // the descriptors stay open until the process ends, and with them the locks

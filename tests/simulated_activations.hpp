@@ -42,6 +42,8 @@ class turns {
     changed_.notify_all();
   }
   [[nodiscard]] std::size_t count() const { return alive_.size(); }
+  /// The number of the calling kernel thread.
+  [[nodiscard, gnu::noinline]] static std::uint32_t mine() { return mine_; }
 
  private:
   simulated_source* chance_;
@@ -55,10 +57,11 @@ class turns {
 class simulated_activations final : public weft::upcall::activation_pool {
  public:
   simulated_activations(weft::upcall::handler& scheduler, simulated_source& chance, turns& whose, weft::detail::processor& word,
-                        std::uint32_t most)
+                        std::uint32_t most, bool own_code)
       : scheduler_(&scheduler), chance_(&chance), turns_(&whose), word_(&word) {
     limit = most;
     steps = true;
+    all_code = own_code;
   }
 
   bool provide() override {
@@ -89,8 +92,10 @@ class simulated_activations final : public weft::upcall::activation_pool {
       scheduler_->serve(number);
       if (over_) break;
       const weft::detail::processor::word seen = word_->look();
-      const bool lent = weft::detail::processor::grip_of(seen) == weft::detail::processor::grip::lent;
-      if (lent && chance_->chance(2) && scheduler_->take(number, seen)) ++taken;
+      const auto grip = weft::detail::processor::grip_of(seen);
+      const bool lent = grip == weft::detail::processor::grip::lent;
+      const bool waits = grip == weft::detail::processor::grip::open && waits_in_own_code == weft::detail::processor::holder(seen);
+      if ((lent || waits) && chance_->chance(2) && scheduler_->take(number, seen)) ++taken;
       turns_->step();
     }
   }
@@ -108,6 +113,7 @@ class simulated_activations final : public weft::upcall::activation_pool {
   void step(const char*) noexcept override { turns_->step(); }
 
   unsigned taken = 0;
+  std::uint32_t waits_in_own_code = 0;  // the holder's number, while its thread waits in the simulated kernel
 
  private:
   weft::upcall::handler* scheduler_;
@@ -121,11 +127,22 @@ class simulated_activations final : public weft::upcall::activation_pool {
 /// A simulated kernel with activations.
 class simulated_kernel final : public simulated_source {
  public:
-  explicit simulated_kernel(std::uint64_t seed) : simulated_source(seed), whose(*this) {}
+  explicit simulated_kernel(std::uint64_t seed, bool own_code = false) : simulated_source(seed), whose(*this), own_code_(own_code) {}
 
   std::unique_ptr<weft::upcall::activation_pool> make_activations(weft::detail::processor& word, std::uint32_t limit,
                                                                   bool) override {
-    return std::make_unique<simulated_activations>(handler(), *this, whose, word, limit);
+    auto made = std::make_unique<simulated_activations>(handler(), *this, whose, word, limit, own_code_);
+    pool_ = made.get();
+    return made;
+  }
+  /// A system call in a thread's own code: for some steps its kernel thread waits, and whoever stands by may take over. Returns when
+  /// the thread runs again, on whichever kernel thread.
+  void wait_in_own_code() {
+    const std::uint32_t me = turns::mine();
+    pool_->waits_in_own_code = me;
+    for (std::size_t steps = below(8); steps > 0; --steps) whose.step();
+    if (pool_->waits_in_own_code == me) pool_->waits_in_own_code = 0;
+    handler().come_back(me);
   }
   [[nodiscard]] bool bound_here() const noexcept override { return const_cast<simulated_kernel*>(this)->chance(4); }
   [[nodiscard]] bool prepare_doze(weft::time_point&) override { return chance(2); }
@@ -135,4 +152,7 @@ class simulated_kernel final : public simulated_source {
 
  private:
   void wait_for_wake() override { whose.step(); }
+
+  bool own_code_;
+  simulated_activations* pool_ = nullptr;
 };

@@ -1,5 +1,5 @@
 // Interleavings of takeover and hand-back, as many as 800 seeds find: threads that enter regions, block or not, call weft from
-// inside, are cancelled and throw, on simulated activations. Two threads of one scheduler never run at once, whatever step of
+// inside, wait in their own code, are cancelled and throw, on simulated activations. Two threads of one scheduler never run at once, whatever step of
 // the protocol a kernel thread stands at. Iterations are counted, never timed. WEFT_SEED=n repeats one.
 #include <doctest/doctest.h>
 
@@ -19,8 +19,9 @@ using namespace std::chrono_literals;
 namespace {
 
 struct world {
-  explicit world(simulated_kernel& k) : kernel(k) {}
+  explicit world(simulated_kernel& k, bool all) : kernel(k), own_code(all) {}
   simulated_kernel& kernel;
+  bool own_code;  // threads wait there too
   weft::mutex mutex;
   weft::channel<int> channel{2};
   weft::counting_semaphore<> permits{1};
@@ -92,6 +93,8 @@ void region(world& w) {
 void live(world& w) {
   for (int i = 0; i < 8; ++i) {
     ordinary(w);
+    if (w.own_code && w.kernel.chance(2)) w.kernel.wait_in_own_code();
+    ordinary(w);
     try {
       if (w.kernel.chance(2)) {
         region(w);
@@ -104,34 +107,54 @@ void live(world& w) {
   }
 }
 
+// @returns how often a thread was left behind.
+unsigned play(std::uint64_t seed, bool own_code) {
+  unsigned left = 0;
+  simulated_kernel kernel(seed, own_code);
+  weft::options how;
+  how.source = &kernel;
+  how.activations = own_code ? weft::activations::all : weft::activations::regions;
+  how.switches_per_poll = 1 + static_cast<unsigned>(seed % 7);
+  how.max_activations = 2 + static_cast<std::uint32_t>(seed % 4);
+  weft::run(how, [&] {
+    world w(kernel, own_code);
+    std::vector<weft::thread> threads;
+    for (int i = 0; i < 5; ++i) threads.emplace_back([&w] { live(w); });
+    for (weft::thread& t : threads) {
+      if (kernel.chance(6)) t.request_cancel();
+    }
+    for (weft::thread& t : threads) t.join();
+    CHECK(w.running == 0);
+    CHECK(w.mutex.try_lock());
+    w.mutex.unlock();
+    using weft::upcall::cause;
+    using weft::upcall::kind;
+    const weft::upcall::tally counts = weft::upcall::counts();
+    for (const cause why : {cause::region, cause::call, cause::page_fault}) {
+      CHECK(counts.of(kind::blocked, why) == counts.of(kind::unblocked, why));
+      left += static_cast<unsigned>(counts.of(kind::blocked, why));
+    }
+    CHECK(kernel.pending() == 0);
+  });
+  return left;
+}
+
 }  // namespace
 
 TEST_CASE("two threads of a scheduler never run at once, at whatever step the processor changes hands") {
-  unsigned carried_and_taken = 0;
+  unsigned left = 0;
   for (const std::uint64_t seed : seeds(800)) {
     CAPTURE(seed);
-    simulated_kernel kernel(seed);
-    weft::options how;
-    how.source = &kernel;
-    how.switches_per_poll = 1 + static_cast<unsigned>(seed % 7);
-    how.max_activations = 2 + static_cast<std::uint32_t>(seed % 4);
-    weft::run(how, [&] {
-      world w(kernel);
-      std::vector<weft::thread> threads;
-      for (int i = 0; i < 5; ++i) threads.emplace_back([&w] { live(w); });
-      for (weft::thread& t : threads) {
-        if (kernel.chance(6)) t.request_cancel();
-      }
-      for (weft::thread& t : threads) t.join();
-      CHECK(w.running == 0);
-      CHECK(w.mutex.try_lock());
-      w.mutex.unlock();
-      const weft::upcall::tally counts = weft::upcall::counts();
-      const auto region_cause = weft::upcall::cause::region;
-      CHECK(counts.of(weft::upcall::kind::blocked, region_cause) == counts.of(weft::upcall::kind::unblocked, region_cause));
-      carried_and_taken += static_cast<unsigned>(counts.of(weft::upcall::kind::blocked, region_cause));
-      CHECK(kernel.pending() == 0);
-    });
+    left += play(seed, false);
   }
-  CHECK((carried_and_taken > 1000 || seeds(800).size() == 1));
+  CHECK((left > 1000 || seeds(800).size() == 1));
+}
+
+TEST_CASE("nor where threads that wait in their own code are left behind, and stopped when they go on") {
+  unsigned left = 0;
+  for (const std::uint64_t seed : seeds(800)) {
+    CAPTURE(seed);
+    left += play(seed, true);
+  }
+  CHECK((left > 3000 || seeds(800).size() == 1));
 }

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
@@ -13,7 +15,9 @@
 #include "tests/json_reader.hpp"
 #include "tests/trace_story.hpp"
 #include "upcall/json_text.hpp"
+#include "weft/blocking.hpp"
 #include "weft/io.hpp"
+#include "weft/run_on.hpp"
 #include "weft/runtime.hpp"
 #include "weft/thread.hpp"
 #include "weft/trace.hpp"
@@ -66,6 +70,31 @@ std::string slices(const json::value& document, const std::string& row) {
     text += text.empty() ? slice.second : " " + slice.second;
   }
   return text;
+}
+
+std::size_t recorded(what kind, std::int64_t value = 0) {
+  const auto records = trace::current()->snapshot();
+  return static_cast<std::size_t>(
+      std::count_if(records.begin(), records.end(), [=](const record& r) { return r.what == kind && r.value == value; }));
+}
+
+std::size_t recorded_processor_added() {
+  const auto records = trace::current()->snapshot();
+  return static_cast<std::size_t>(std::count_if(records.begin(), records.end(), [](const record& r) {
+    return r.what == what::upcall && static_cast<upcall::kind>(r.detail) == upcall::kind::processor_added &&
+           static_cast<upcall::cause>(r.cause) == upcall::cause::region && r.activation > 1;
+  }));
+}
+
+// Events of the processor's row that have this name and category; 0 where the category is another.
+std::size_t shown(const json::value& document, const std::string& name, const std::string& category) {
+  std::size_t count = 0;
+  for (const json::value& e : document["traceEvents"].items()) {
+    if (e["name"].text() != name || e["tid"].number() != e["pid"].number()) continue;
+    if (e["cat"].text() != category) return 0;
+    ++count;
+  }
+  return count;
 }
 
 }  // namespace
@@ -168,4 +197,39 @@ TEST_CASE("WEFT_TRACE on a program writes who ran and what each thread waited fo
   CHECK(slices(document, "main").find("running timer ready running") != std::string::npos);
   CHECK(slices(document, "reader").find("running read ready running") != std::string::npos);
   CHECK(slices(document, "processor").starts_with("main reader "));
+}
+
+TEST_CASE("a region that blocks shows the downcalls of the paper's Table III, and the processor_added of its Table II") {
+  const temporary_file file;
+  setenv("WEFT_TRACE", file.path.c_str(), 1);
+  weft::run([] {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe(ends.data()) == 0);
+    thread writer([&] { CHECK(::write(ends[1], "x", 1) == 1); });
+    CHECK(recorded(what::add_processor, 1) == 0);
+    char byte = 0;
+    CHECK(blocking([&] { return ::read(ends[0], &byte, 1); }) == 1);
+    writer.join();
+    CHECK(recorded(what::add_processor, 1) >= 1);
+    CHECK(recorded_processor_added() >= 1);
+    while (recorded(what::idle) == 0) this_thread::sleep_for(std::chrono::milliseconds(1));
+    ::close(ends[0]);
+    ::close(ends[1]);
+  });
+  unsetenv("WEFT_TRACE");
+  const json::value document = file.read();
+  CHECK(shown(document, "downcall add_processor", "downcall") >= 1);
+  CHECK(shown(document, "idle", "downcall") >= 1);
+  CHECK(shown(document, "processor_added start", "upcall") == 1);
+  CHECK(shown(document, "processor_added region", "upcall") >= 1);
+}
+
+TEST_CASE("run_on shows how many processors its first scheduler asked for") {
+  const temporary_file file;
+  setenv("WEFT_TRACE", file.path.c_str(), 1);
+  std::atomic<int> asked = 0;
+  weft::run_on(3, [&](const processors&) { asked += static_cast<int>(recorded(what::add_processor, 2)); });
+  unsetenv("WEFT_TRACE");
+  CHECK(asked == 1);
+  for (const char* const other : {".2", ".3"}) unlink((file.path + other).c_str());
 }

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -34,8 +33,6 @@ void ring(int bell) noexcept {
   static_cast<void>(!::write(bell, &one, sizeof one));
 }
 
-bool allowed(switch_monitor::refused what) noexcept { return what.event == 0 && what.buffer == 0; }
-
 int own_kernel_id() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
 
 }  // namespace
@@ -44,8 +41,7 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
     : scheduler_(&scheduler),
       word_(&word),
       set_(::epoll_create1(EPOLL_CLOEXEC)),
-      bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      perf_(allowed(switch_monitor::refusal())) {
+      bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   limit = most;
   epoll_event wanted{};
   wanted.events = EPOLLIN | EPOLLET;
@@ -70,7 +66,9 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
 
 void activations::prepare_all_code() {
   return_trap trial;
-  all_code = perf_ && trial.open(*vessels_.front()) == 0 && take_sigtrap();
+  all_code = trial.open(*vessels_.front()) == 0 && take_sigtrap();
+  open_monitor(1);
+  all_code = all_code && of(1).monitor.is_open();
 }
 
 // In a signal handler.
@@ -103,18 +101,17 @@ bool activations::provide() {
   try {
     if (!watchdog_) start_watchdog();
     start_kernel_thread();
-  } catch (const std::system_error& error) {
+  } catch (const std::system_error&) {
     const std::lock_guard guard(lock_);
     if (alive_ > 1) return false;  // one of them will be free
-    throw std::system_error(error.code(),
-                            "weft::blocking: the kernel gives no kernel thread that could carry on (ulimit -u, or the pids limit "
-                            "of this container)");
+    throw;
   }
   return true;
 }
 
 void activations::start_watchdog() {
-  watchdog_.emplace(*word_, watchdog_asleep, perf_ ? first_look_with_perf : first_look_without_perf, [this](processor::word w) {
+  const bool told = perf_.load(std::memory_order_relaxed) == perf::allowed;
+  watchdog_.emplace(*word_, watchdog_asleep, told ? first_look_with_perf : first_look_without_perf, [this](processor::word w) {
     overdue_.store(w, std::memory_order_release);
     call();
   });
@@ -129,33 +126,58 @@ void activations::start_kernel_thread() {
     }
   }
   vessel& v = of(number);
-  if (v.thread.joinable()) v.thread.join();  // it retired
+  v.thread.join();  // it retired
   scheduler_->prepare_activation(number);
-  v.thread = std::thread([this, number] { run(number); });
-  char name[16];
-  std::snprintf(name, sizeof name, "weft-%u", number);
-  ::pthread_setname_np(v.thread.native_handle(), name);
+  // It runs the program's code: the program's signals are not kept from it.
+  v.thread = detail::kernel_thread("weft::blocking", "weft-" + std::to_string(number), detail::signals::as_here,
+                                   [this, number] { run(number); });
   const std::lock_guard guard(lock_);
   v.vacant = false;
   ++alive_;
   free.fetch_add(1, std::memory_order_relaxed);
 }
 
+// Without a monitor the watchdog looks after it.
 void activations::watch(std::uint32_t number) noexcept {
-  watched = number;
-  if (!perf_) return;
+  watched.store(number, std::memory_order_relaxed);
+  if (perf_.load(std::memory_order_relaxed) != perf::allowed) return;
   vessel& v = of(number);
   if (!v.monitor.is_open()) {
+    if (number == 1) return ask_for_first_monitor();
     if (monitors_.load(std::memory_order_relaxed) >= most_monitors) close_one_monitor(number);
-    open_monitor(number);  // if it is refused, the watchdog looks after it
+    open_monitor(number);
   }
   v.monitor.start();
+}
+
+// The first event of a machine takes the kernel 20 ms: one who stands by opens it, and that of the first activation, so that the
+// holder does not wait.
+void activations::ask_for_first_monitor() noexcept {
+  first_monitor_wanted_.store(true, std::memory_order_relaxed);
+  call();
+}
+
+void activations::open_first_monitor() noexcept {
+  if (!first_monitor_wanted_.exchange(false, std::memory_order_relaxed)) return;
+  open_monitor(1);
+  watched.store(0, std::memory_order_relaxed);  // it is started on the way into the next region
 }
 
 void activations::open_monitor(std::uint32_t number) noexcept {
   vessel& v = of(number);
   if (all_code && !v.stop.is_open() && v.stop.open(v) != 0) return;
-  if (v.monitor.open(set_, number) == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
+  const int error = v.monitor.open(set_, number, kernel_thread_of(number));
+  if (error == 0) monitors_.fetch_add(1, std::memory_order_relaxed);
+  learn(error);
+}
+
+// Whether perf is there is known when the first who stood by has tried.
+void activations::learn(int error) noexcept {
+  const bool passes = error == EMFILE || error == ENFILE || error == ENOMEM;
+  if (passes || perf_.load(std::memory_order_relaxed) != perf::unknown) return;
+  perf_.store(error == 0 ? perf::allowed : perf::refused, std::memory_order_relaxed);
+  if (error == 0 && watchdog_) watchdog_->look_after(first_look_with_perf);
+  watched.store(0, std::memory_order_relaxed);  // the holder is to ask for its own
 }
 
 // Of an activation that does not hold the processor: it opens another when it does.
@@ -171,7 +193,7 @@ void activations::close_one_monitor(std::uint32_t but) noexcept {
 
 void activations::rest(std::uint32_t number) noexcept {
   of(number).monitor.stop();
-  watched = 0;
+  watched.store(0, std::memory_order_relaxed);
 }
 
 // ---- sleeping while the processor may be taken ----
@@ -204,7 +226,8 @@ void activations::run(std::uint32_t number) {
   of(number).kernel_thread.store(own_kernel_id(), std::memory_order_relaxed);
   scheduler_->begin_activation(number);
   // Its first sleep, standing by, brings the monitor into phase.
-  if (perf_ && monitors_.load(std::memory_order_relaxed) < most_monitors) open_monitor(number);
+  const bool hopeless = perf_.load(std::memory_order_relaxed) == perf::refused;
+  if (!hopeless && monitors_.load(std::memory_order_relaxed) < most_monitors) open_monitor(number);
   stand_by(number);
   close_events(number);
   scheduler_->end_activation(number);
@@ -213,6 +236,7 @@ void activations::run(std::uint32_t number) {
 void activations::stand_by(std::uint32_t number) {
   bool slept = number == 1;
   while (!over_.load(std::memory_order_acquire)) {
+    open_first_monitor();
     scheduler_->serve(number);                                  // whoever was called while nobody waited below
     if (std::exchange(slept, true)) of(number).monitor.stop();  // our own sleep is nobody's news
     epoll_event news{};
@@ -290,9 +314,7 @@ void activations::end() noexcept {
 }
 
 void activations::join() noexcept {
-  for (const auto& v : vessels_) {
-    if (v->thread.joinable()) v->thread.join();
-  }
+  for (const auto& v : vessels_) v->thread.join();
   alive_ = 1;
   close_events(1);
 }

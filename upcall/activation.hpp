@@ -10,12 +10,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "upcall/return_trap.hpp"
 #include "upcall/switch_monitor.hpp"
 #include "upcall/watchdog.hpp"
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::upcall::engine {
@@ -52,7 +52,7 @@ class activations final : public activation_pool {
   struct vessel : trap_receiver {
     handler* scheduler = nullptr;
     std::uint32_t number = 0;
-    std::thread thread;
+    detail::kernel_thread thread;
     switch_monitor monitor;
     return_trap stop;
     std::atomic<int> kernel_thread{0};
@@ -69,6 +69,9 @@ class activations final : public activation_pool {
   void prepare_all_code();
   static void on_trap(trap_receiver& self, void* context) noexcept;
   void open_monitor(std::uint32_t number) noexcept;
+  void ask_for_first_monitor() noexcept;
+  void open_first_monitor() noexcept;
+  void learn(int error) noexcept;
   void close_events(std::uint32_t number) noexcept;
   void close_one_monitor(std::uint32_t but) noexcept;
   [[nodiscard]] vessel& of(std::uint32_t number) const noexcept { return *vessels_[number - 1]; }
@@ -82,7 +85,9 @@ class activations final : public activation_pool {
   std::vector<int> places_;                       // vacant sleeping places: eventfds. As many as ever slept at once
   std::uint32_t alive_ = 1;                       // kernel threads there are
   std::atomic<std::uint32_t> monitors_{0};        // open ones
-  bool perf_;
+  enum class perf : std::uint8_t { unknown, allowed, refused };
+  std::atomic<perf> perf_{perf::unknown};
+  std::atomic<bool> first_monitor_wanted_{false};
   std::atomic<detail::processor::word> overdue_{0};
   std::atomic<bool> over_{false};
   std::optional<watchdog> watchdog_;

@@ -20,8 +20,8 @@
 
 #include "upcall/return_trap.hpp"
 #include "upcall/ring.hpp"
-#include "upcall/signals_blocked.hpp"
 #include "upcall/switch_monitor.hpp"
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/detail/preemption.hpp"
 #include "weft/runtime.hpp"
 
@@ -303,14 +303,13 @@ capabilities probe_here() {
 
 // On a kernel thread that ends with it: those who made a ring and closed it have an interruption ahead of them (ring.hpp).
 capabilities probe() {
-  std::future<capabilities> found;
+  std::packaged_task<capabilities()> asked(probe_here);
   try {
-    const upcall::signals_blocked for_new_kernel_thread;
-    found = std::async(std::launch::async, probe_here);
+    detail::kernel_thread("weft::probe", "weft-probe", detail::signals::blocked, [&] { asked(); }).join();
   } catch (const std::system_error&) {
-    return probe_here();  // there can be no other kernel thread
+    asked();  // there can be no other kernel thread
   }
-  return found.get();
+  return asked.get_future().get();
 }
 
 std::string capabilities::to_string() const {

@@ -9,10 +9,9 @@
 #include <cerrno>
 #include <memory>
 #include <system_error>
-#include <thread>
 
 #include "upcall/io_call.hpp"
-#include "upcall/signals_blocked.hpp"
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/error.hpp"
 #include "weft/net.hpp"
 
@@ -48,11 +47,9 @@ void look_up(lookup& what) noexcept {
   }
 }
 
-// Signals of the program are for its own kernel threads: the one made here blocks them all.
 std::error_code start(const std::shared_ptr<lookup>& shared, int write_end) {
-  const upcall::signals_blocked inherited;
   try {
-    std::thread([shared, write_end] {
+    weft::detail::kernel_thread("weft::net::resolve", "weft-resolve", weft::detail::signals::blocked, [shared, write_end] {
       look_up(*shared);
       shared->done.store(true, std::memory_order_release);
       ::close(write_end);

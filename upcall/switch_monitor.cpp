@@ -36,9 +36,10 @@ perf_event_attr wanted_event() noexcept {
   return wanted;
 }
 
-int open_for_caller() noexcept {
+// 0: of the caller.
+int open_for(int kernel_thread) noexcept {
   perf_event_attr wanted = wanted_event();
-  const long fd = ::syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+  const long fd = ::syscall(SYS_perf_event_open, &wanted, kernel_thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
   return fd < 0 ? -errno : static_cast<int>(fd);
 }
 
@@ -46,8 +47,8 @@ void* map_records(int fd) noexcept { return ::mmap(nullptr, 2 * page_bytes(), PR
 
 }  // namespace
 
-int switch_monitor::open_event() noexcept {
-  const int fd = open_for_caller();
+int switch_monitor::open_event(int kernel_thread) noexcept {
+  const int fd = open_for(kernel_thread);
   if (fd < 0) return -fd;
   void* const page = map_records(fd);
   if (page == MAP_FAILED) {
@@ -61,8 +62,8 @@ int switch_monitor::open_event() noexcept {
   return 0;
 }
 
-int switch_monitor::open(int set, std::uint32_t tag) noexcept {
-  if (const int error = open_event(); error != 0) return error;
+int switch_monitor::open(int set, std::uint32_t tag, int kernel_thread) noexcept {
+  if (const int error = open_event(kernel_thread); error != 0) return error;
   epoll_event wanted{};
   wanted.events = EPOLLIN | EPOLLET;
   wanted.data.u64 = tag;
@@ -130,7 +131,7 @@ std::uint64_t switch_monitor::progress() noexcept {
 }
 
 switch_monitor::refused switch_monitor::refusal() noexcept {
-  const int fd = open_for_caller();
+  const int fd = open_for(0);
   if (fd < 0) return {-fd, 0};
   void* const page = map_records(fd);
   const int error = page == MAP_FAILED ? errno : 0;

@@ -14,7 +14,7 @@ namespace weft::upcall::engine {
 
 /// The event of one kernel thread.
 ///
-/// Only that kernel thread opens and starts it. The rest is anybody's.
+/// Only that kernel thread starts it. The rest is anybody's.
 class switch_monitor {
  public:
   switch_monitor() = default;
@@ -22,9 +22,9 @@ class switch_monitor {
   switch_monitor(const switch_monitor&) = delete;
   switch_monitor& operator=(const switch_monitor&) = delete;
 
-  /// Opens the event of the calling kernel thread, started, and adds it to the epoll set `set`, edge-triggered, with `tag`.
+  /// Opens the event of `kernel_thread`, started, and adds it to the epoll set `set`, edge-triggered, with `tag`.
   /// @returns 0, or the errno of the refusal.
-  [[nodiscard]] int open(int set, std::uint32_t tag) noexcept;
+  [[nodiscard]] int open(int set, std::uint32_t tag, int kernel_thread) noexcept;
   void close() noexcept;
   [[nodiscard]] bool is_open() noexcept;
 
@@ -47,7 +47,7 @@ class switch_monitor {
   [[nodiscard]] static refused refusal() noexcept;
 
  private:
-  [[nodiscard]] int open_event() noexcept;
+  [[nodiscard]] int open_event(int kernel_thread) noexcept;
   [[nodiscard]] std::uint64_t written() const noexcept;
 
   std::mutex lock_;  // guards all below

@@ -83,7 +83,7 @@ class chrome_writer final : public listener {
   void head();
   void tail();
   void lived(const stretch& part) override;
-  void idled(std::uint64_t from, std::uint64_t to) override { complete("idle", processor_row, from, to); }
+  void idled(std::uint64_t from, std::uint64_t to) override { complete("idle", processor_row, from, to, 0, "downcall"); }
   void happened(const record& r, std::uint64_t at) override;
 
  private:
@@ -98,7 +98,8 @@ class chrome_writer final : public listener {
   void begin(std::string_view phase, std::string_view name, std::uint32_t row);
   void end() { out_ << "}"; }
   void microseconds(std::string_view key, std::int64_t nanoseconds);
-  void complete(std::string_view name, std::uint32_t row, std::uint64_t from, std::uint64_t to, std::int64_t object = 0);
+  void complete(std::string_view name, std::uint32_t row, std::uint64_t from, std::uint64_t to, std::int64_t object = 0,
+                std::string_view category = {});
   void metadata(std::string_view what, std::uint32_t row, std::string_view name);
   void sort_index(std::uint32_t row, std::int64_t index);
   void meet(std::uint32_t thread);
@@ -159,7 +160,7 @@ void chrome_writer::happened(const record& r, std::uint64_t at) {
     end();
   } else if (r.what == kind::add_processor) {
     instant("downcall add_processor", processor_row, at);
-    out_ << R"(,"cat":"downcall","args":{"activation":)" << r.activation << "}";
+    out_ << R"(,"cat":"downcall","args":{"activation":)" << r.activation << R"(,"processors":)" << r.value << "}";
     end();
   } else if (r.what > kind::add_processor) {
     instant("unknown event", processor_row, at);
@@ -183,11 +184,12 @@ void chrome_writer::microseconds(std::string_view key, std::int64_t nanoseconds)
 }
 
 // Both ends are rounded before they are subtracted, so that stretches that meet in the ring meet in the file.
-void chrome_writer::complete(std::string_view name, std::uint32_t row, std::uint64_t from, std::uint64_t to,
-                             std::int64_t object) {
+void chrome_writer::complete(std::string_view name, std::uint32_t row, std::uint64_t from, std::uint64_t to, std::int64_t object,
+                             std::string_view category) {
   begin("X", name, row);
   microseconds(R"(,"ts":)", nanoseconds(from));
   microseconds(R"(,"dur":)", nanoseconds(to) - nanoseconds(from));
+  if (!category.empty()) out_ << R"(,"cat":")" << category << "\"";
   if (object != 0) {
     std::array<char, 16> digits;
     const auto last = std::to_chars(digits.data(), digits.data() + digits.size(), static_cast<std::uint64_t>(object), 16).ptr;

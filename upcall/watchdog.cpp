@@ -1,12 +1,9 @@
 #include "upcall/watchdog.hpp"
 
-#include <pthread.h>
 #include <sys/prctl.h>
 #include <time.h>
 
 #include <algorithm>
-
-#include "upcall/signals_blocked.hpp"
 
 namespace weft::upcall::engine {
 
@@ -32,9 +29,7 @@ void pause_for(std::chrono::microseconds time) noexcept {
 watchdog::watchdog(const processor& word, std::atomic<bool>& asleep, std::chrono::microseconds first_look,
                    std::function<void(processor::word)> overdue)
     : word_(&word), asleep_(&asleep), first_look_(first_look), overdue_(std::move(overdue)) {
-  const signals_blocked here;  // signals are for the program's own kernel threads
-  thread_ = std::thread([this] { run(); });
-  ::pthread_setname_np(thread_.native_handle(), "weft-watchdog");
+  thread_ = detail::kernel_thread("weft::blocking", "weft-watchdog", detail::signals::blocked, [this] { run(); });
 }
 
 watchdog::~watchdog() {
@@ -59,7 +54,7 @@ void watchdog::sleep_until_woken() noexcept {
 void watchdog::run() {
   ::prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
   processor::word before = word_->look();
-  std::chrono::microseconds interval = first_look_;
+  std::chrono::microseconds interval = first_look_.load(std::memory_order_relaxed);
   int quiet = 0;
   while (!stopping_.load(std::memory_order_relaxed)) {
     pause_for(interval);
@@ -68,13 +63,13 @@ void watchdog::run() {
     quiet = now == before && !is_lent(now) ? quiet + 1 : 0;
     before = now;
     if (quiet == 0) {
-      interval = first_look_;
+      interval = first_look_.load(std::memory_order_relaxed);
     } else if (quiet >= looks_before_backing_off && interval < longest_look) {
       interval = std::min(interval * 2, longest_look);
     } else if (quiet >= looks_before_backing_off + looks_before_sleeping) {
       sleep_until_woken();
       quiet = 0;
-      interval = first_look_;
+      interval = first_look_.load(std::memory_order_relaxed);
     }
   }
 }

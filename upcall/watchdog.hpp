@@ -9,8 +9,8 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <thread>
 
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::upcall::engine {
@@ -27,6 +27,8 @@ class watchdog {
 
   /// From any kernel thread, after the word was lent.
   void wake() noexcept;
+  /// From any kernel thread: how soon it looks first, from here on.
+  void look_after(std::chrono::microseconds first_look) noexcept { first_look_.store(first_look, std::memory_order_relaxed); }
 
  private:
   void run();
@@ -34,11 +36,11 @@ class watchdog {
 
   const detail::processor* word_;
   std::atomic<bool>* asleep_;
-  std::chrono::microseconds first_look_;
+  std::atomic<std::chrono::microseconds> first_look_;
   std::function<void(detail::processor::word)> overdue_;
   std::atomic<std::uint32_t> rings_{0};
   std::atomic<bool> stopping_{false};
-  std::thread thread_;
+  detail::kernel_thread thread_;
 };
 
 }  // namespace weft::upcall::engine

@@ -1,8 +1,5 @@
 #include "upcall/workers.hpp"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -16,22 +13,6 @@ namespace {
 
 constexpr std::chrono::seconds idle_life{2};
 
-// A new kernel thread inherits the mask. Signals are for the program's own kernel threads.
-class all_signals_blocked {
- public:
-  all_signals_blocked() noexcept {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~all_signals_blocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  all_signals_blocked(const all_signals_blocked&) = delete;
-  all_signals_blocked& operator=(const all_signals_blocked&) = delete;
-
- private:
-  sigset_t before_;
-};
-
 }  // namespace
 
 workers::~workers() {
@@ -42,9 +23,7 @@ workers::~workers() {
     queued_ = 0;
   }
   work_.notify_all();
-  for (slot& s : slots_) {
-    if (s.thread.joinable()) s.thread.join();
-  }
+  for (slot& s : slots_) s.thread.join();
 }
 
 void workers::submit(operation& op) noexcept {
@@ -96,12 +75,10 @@ operation_list workers::take_done() noexcept {
 
 bool workers::grow() noexcept {
   slot& free = *std::find_if(slots_.begin(), slots_.end(), [](const slot& s) { return s.state != slot_state::running; });
-  if (free.thread.joinable()) free.thread.join();  // it has ended: it took the lock for the last time when it said so
+  free.thread.join();  // it has ended: it took the lock for the last time when it said so
   try {
-    const all_signals_blocked here;
-    free.thread = std::thread([this, &free] { run(free); });
     const std::string name = "weft-worker-" + std::to_string(&free - slots_.data() + 1);
-    pthread_setname_np(free.thread.native_handle(), name.c_str());
+    free.thread = detail::kernel_thread("weft::run", name, detail::signals::blocked, [this, &free] { run(free); });
   } catch (const std::exception&) {
     free.state = slot_state::vacant;
     return false;

@@ -6,9 +6,9 @@
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
-#include <thread>
 
 #include "upcall/operation_list.hpp"
+#include "weft/detail/kernel_thread.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::upcall::engine {
@@ -42,7 +42,7 @@ class workers {
  private:
   enum class slot_state : unsigned char { vacant, running, ended };
   struct slot {
-    std::thread thread;
+    detail::kernel_thread thread;
     slot_state state = slot_state::vacant;
   };
 

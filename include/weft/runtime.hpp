@@ -123,6 +123,12 @@ std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...> run(F&& fn, Args&&.
   return run(options{}, std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
+class poster;
+namespace sched {
+class inbox;
+poster poster_to(const std::shared_ptr<inbox>& to);
+}
+
 /// A way into a scheduler from other kernel threads. While one exists, an idle scheduler waits instead of reporting a
 /// deadlock. Copyable; may outlive the scheduler (posts are then refused).
 class poster {
@@ -134,7 +140,7 @@ class poster {
   bool post(std::function<void()> fn) const;
 
  private:
-  friend poster make_poster();
+  friend poster sched::poster_to(const std::shared_ptr<sched::inbox>& to);
   std::shared_ptr<void> state_;
 };
 

@@ -25,9 +25,10 @@ enum class kind : std::uint8_t {
   ready = 4,    ///< `thread` may run again
   yield = 5,    ///< `thread` let others run
   exit = 6,     ///< `thread` ended
-  idle = 7,     ///< the processor has nothing to run
+  idle = 7,     ///< downcall of Table III: the processor has nothing to run
   busy = 8,     ///< the processor works again
-  add_processor = 9,  ///< downcall of Table III: another activation is asked for
+  add_processor = 9,  ///< downcall of Table III: `value` more processors are asked for: an activation, because none is free,
+                      ///< or the other schedulers of run_on
 };
 
 /// What a parked thread waits for: the `detail` of a `park` record. Values are part of the file format: append only.

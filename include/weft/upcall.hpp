@@ -198,7 +198,7 @@ class activation_pool {
   // Read on the way into every region, so they are plain members.
   std::atomic<std::int32_t> free{0};           ///< activations that stand by or will in a moment
   std::atomic<bool> watchdog_asleep{false};
-  std::uint32_t watched = 0;                   ///< number of the activation that is watched; 0: none
+  std::atomic<std::uint32_t> watched{0};       ///< number of the activation that is watched; 0: none
   bool steps = false;
   bool all_code = false;                       ///< threads that wait in their own code can be told of, and stopped
   std::uint32_t limit = 1;                     ///< activations there may be, that of the processor's first holder included
