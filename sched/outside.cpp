@@ -23,8 +23,7 @@
 // parallel with the holder, are therefore always carried to another kernel thread, which has an identity of its own.
 //
 // Invariants.
-//   1. The grip is open or kept exactly while the running thread is outside; whoever closes it (close, take) is the only one to
-//   go on.
+//   1. The grip is open or kept exactly while the running thread is outside; who closes it (close, take) is the only one to go on.
 //   2. carrier::outside names the thread in whose own code its kernel thread is. Only that kernel thread writes it. Where it is
 //      set and the processor is another's, the kernel thread executes no instruction of the thread's.
 //   3. A kernel thread has the processor's identity exactly while it holds the processor, or stands stopped in a thread's code.

@@ -250,17 +250,20 @@ const std::string& frame_namer::describe(const call_stack& stack, std::size_t in
   return entry->second;
 }
 
+namespace {
+constexpr std::string_view interruption = "weft_interrupted";  // what is below it was left by no call
+}
+
 void frame_namer::drop_scheduler(call_stack& stack) {
-  constexpr std::string_view tick = "weft_interrupted";  // what was below it was left by no call
   const auto is_ours = [](std::string_view name) {
     const bool starts_the_program = name.starts_with("weft::detail::start_block_of");  // and often holds all that is inlined
-    return name.starts_with("weft::sched::") || name.starts_with(tick) ||
+    return name.starts_with("weft::sched::") || name.starts_with(interruption) ||
            (name.starts_with("weft::detail::") && !starts_the_program);
   };
   std::size_t ours = 0;
   while (ours < stack.kept && is_ours(describe(stack, ours))) ++ours;
   if (ours == 0 || ours == stack.kept) return;
-  stack.interrupted = describe(stack, ours - 1).starts_with(tick);
+  stack.interrupted = describe(stack, ours - 1).starts_with(interruption);
   std::copy(stack.address.begin() + static_cast<std::ptrdiff_t>(ours), stack.address.end(), stack.address.begin());
   stack.kept -= ours;
   stack.total -= ours;

@@ -337,6 +337,6 @@ TEST_CASE("the backtrace of a preempted thread begins in the code that was inter
     const std::size_t first = text.find("#0 ", at);
     REQUIRE(first != std::string::npos);
     CHECK(text.substr(first, text.find('\n', first) - first).find("computes_until") != std::string::npos);
-    CHECK(text.find("weft_thread_start", first) != std::string::npos);
+    CHECK(text.find("thread_main", first) != std::string::npos);
   });
 }

@@ -134,6 +134,8 @@ TEST_CASE("under a filter as containers have it, a probe names the filter and wh
   CHECK(says(end.errors, "io_uring", "plain calls and worker kernel threads are used instead"));
   CHECK(says(end.errors, "io_uring DEFER_TASKRUN", "no   there is no io_uring"));
   CHECK(says(end.errors, "perf switch records", "no   a seccomp filter refuses perf_event_open"));
+  CHECK(says(end.errors, "time slices by perf", "no   a seccomp filter refuses perf_event_open"));
+  CHECK(says(end.errors, "time slices by perf", "a timer on the CPU clock is used instead"));
   CHECK(says(end.errors, "no seccomp filter", "active: system calls may fail that this kernel has"));
   CHECK(says(end.errors, "ring transfers", "no   Operation not permitted"));
   CHECK(end.said("\ntransfer direct\n"));

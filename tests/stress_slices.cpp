@@ -1,8 +1,7 @@
 // both-transfers every-privilege
 // Time slices under torture, on the real kernel: threads with them and without compute, lock, send, sleep, read and write, go
 // into regions, throw, are cancelled, fork and exec, and spawn others that do. Two threads of one scheduler never run at once, no
-// plain call ends early, nothing is wrong. Iterations are counted, never timed. WEFT_SEED=n repeats a choice of actions, not the
-// ticks.
+// plain call ends early, nothing is wrong. Iterations are counted, never timed. WEFT_SEED=n repeats the choices, not the ticks.
 #include <doctest/doctest.h>
 #include <poll.h>
 #include <sys/wait.h>

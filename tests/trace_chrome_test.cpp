@@ -13,6 +13,8 @@
 #include <map>
 
 #include "tests/json_reader.hpp"
+#include "tests/skip.hpp"
+#include "tests/sliced.hpp"
 #include "tests/trace_story.hpp"
 #include "upcall/json_text.hpp"
 #include "weft/blocking.hpp"
@@ -232,4 +234,32 @@ TEST_CASE("run_on shows how many processors its first scheduler asked for") {
   unsetenv("WEFT_TRACE");
   CHECK(asked == 1);
   for (const char* const other : {".2", ".3"}) unlink((file.path + other).c_str());
+}
+
+TEST_CASE("a preempted thread shows the upcall with its cause, on its row and on the processor's") {
+  if (!no_slices().empty()) return skip(no_slices());
+  const temporary_file file;
+  setenv("WEFT_TRACE", file.path.c_str(), 1);
+  std::uint32_t number = 0;
+  run(sliced(), [&] {
+    std::atomic<bool> over{false};
+    thread crunch({.name = "crunch", .time_slice = true}, [&] {
+      while (!over.load(std::memory_order_relaxed)) compute(1000);
+    });
+    while (preemptions() == 0) this_thread::yield();
+    over = true;
+    number = crunch.get_id().number();
+    crunch.join();
+  });
+  unsetenv("WEFT_TRACE");
+  const json::value document = file.read();
+  int seen = 0;
+  for (const json::value& e : document["traceEvents"].items()) {
+    if (e["name"].text() != "preempted time_slice") continue;
+    ++seen;
+    CHECK(e["cat"].text() == "upcall");
+    CHECK(e["args"]["cause"].text() == "time_slice");
+    CHECK(e["args"]["thread"].number() == number);
+  }
+  CHECK(seen >= 2);
 }
