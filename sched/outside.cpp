@@ -78,7 +78,8 @@ void scheduler::keep_one_free() noexcept {
 
 // ---- in and out ----
 
-// The last thing it does is to open the grip: from there on it may go on elsewhere.
+// From the moment the grip is open it may go on elsewhere: behind that stands only what does not mind.
+// seq_cst, as the exchange: see processor::loosen.
 void scheduler::step_outside() noexcept {
   if (carrier_->tick_due.load(std::memory_order_relaxed) == current) [[unlikely]]
     give_way_late();
@@ -87,10 +88,10 @@ void scheduler::step_outside() noexcept {
   outside_.away = current;
   me.outside.store(current, std::memory_order_relaxed);
   detail::set_this_scheduler(&outside_);
-  if (all_code_ && pool_->watchdog_asleep.load(std::memory_order_relaxed)) [[unlikely]]
-    pool_->wake_watchdog();
   step("outside");
-  processor_.loosen(all_code_ ? grip::open : grip::kept);
+  upcall::activation_pool* const pool = all_code_ ? pool_.get() : nullptr;
+  processor_.loosen(pool != nullptr ? grip::open : grip::kept);
+  if (pool != nullptr && pool->watchdog_asleep.load(std::memory_order_seq_cst)) [[unlikely]] pool->wake_watchdog();
 }
 
 // It may be interrupted up to the end of close(), and go on elsewhere: nothing is read before that.
