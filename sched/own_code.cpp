@@ -59,9 +59,17 @@ bool ends_with(const char* path, std::string_view part) noexcept {
   return path != nullptr && std::string_view(path).find(part) != std::string_view::npos;
 }
 
+// Where the library begins that malloc comes from.
+const void* home_of_malloc() noexcept {
+  void* const found = ::dlsym(RTLD_DEFAULT, "malloc");
+  Dl_info where{};
+  return found != nullptr && ::dladdr(found, &where) != 0 ? where.dli_fbase : nullptr;
+}
+
 }  // namespace
 
 own_code::own_code(std::uintptr_t first) : first_(first), copy_(most_words) {
+  malloc_ = reinterpret_cast<std::uintptr_t>(home_of_malloc());
   find_text();
   find_functions();
 }
@@ -69,11 +77,13 @@ own_code::own_code(std::uintptr_t first) : first_(first), copy_(most_words) {
 void own_code::find_text() {
   const auto visit = [](dl_phdr_info* loaded, std::size_t, void* data) {
     auto& self = *static_cast<own_code*>(data);
-    const bool library = ends_with(loaded->dlpi_name, "/libc.so") || ends_with(loaded->dlpi_name, "/libc-");
+    const bool library = ends_with(loaded->dlpi_name, "/libc.so") || ends_with(loaded->dlpi_name, "/libc-") ||
+                         (self.malloc_ != 0 && loaded->dlpi_addr == self.malloc_);
     const bool linker = ends_with(loaded->dlpi_name, "/ld-linux") || ends_with(loaded->dlpi_name, "/ld-");
     if (!library && !linker) return 0;
     const std::span<range> into = library ? std::span<range>(self.library_) : std::span<range>(self.linker_);
-    std::size_t count = 0;
+    auto count =
+        static_cast<std::size_t>(std::find_if(into.begin(), into.end(), [](auto& r) { return r.high == 0; }) - into.begin());
     for (const auto& segment : std::span(loaded->dlpi_phdr, loaded->dlpi_phnum)) {
       if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0 || count == into.size()) continue;
       const std::uintptr_t low = loaded->dlpi_addr + segment.p_vaddr;

@@ -5,6 +5,7 @@
 //   - every frame of its stack that lies in the C library belongs to a call, made from elsewhere, of a function on a list
 //     (own_code.cpp): system calls, POSIX waits, and what copies or compares memory. None of them holds a lock or changes the
 //     library's data while it waits. malloc, stdio, exit, fork, getaddrinfo, qsort's callbacks and all others are not on it;
+//     (Of the library that malloc comes from, where that is another one, the same is asked.)
 //   - no frame lies in the dynamic linker;
 //   - the walk came to the beginning of the thread. Where it could not (functions without description, or built without
 //     optimisation), no word on the rest of the stack looks like a return into the linker or into another function of the library;
@@ -66,6 +67,7 @@ class own_code {
 
   std::mutex lock_;
   std::uintptr_t first_;
+  std::uintptr_t malloc_ = 0;  // where its library begins
   std::array<range, 4> library_{};
   std::array<range, 2> linker_{};
   std::unordered_set<std::uintptr_t> listed_;       // where functions on the list begin
