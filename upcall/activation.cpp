@@ -140,11 +140,17 @@ void activations::start_kernel_thread() {
 // Without a monitor the watchdog looks after it.
 void activations::watch(std::uint32_t number) noexcept {
   watched.store(number, std::memory_order_relaxed);
-  if (perf_.load(std::memory_order_relaxed) != perf::allowed) return;
+  if (perf_.load(std::memory_order_relaxed) == perf::allowed) start_monitor(number);
+  errno = error;
+}
+
+void activations::start_monitor(std::uint32_t number) noexcept {
   vessel& v = of(number);
   if (!v.monitor.is_open()) {
     if (number == 1) return ask_for_first_monitor();
+// It is called in the middle of a thread's own code, too, which is to find its errno.
     if (monitors_.load(std::memory_order_relaxed) >= most_monitors) close_one_monitor(number);
+  const int error = errno;
     open_monitor(number);
   }
   v.monitor.start();

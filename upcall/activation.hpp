@@ -69,6 +69,7 @@ class activations final : public activation_pool {
   void prepare_all_code();
   static void on_trap(trap_receiver& self, void* context) noexcept;
   void open_monitor(std::uint32_t number) noexcept;
+  void start_monitor(std::uint32_t number) noexcept;
   void ask_for_first_monitor() noexcept;
   void open_first_monitor() noexcept;
   void learn(int error) noexcept;
