@@ -270,7 +270,9 @@ void scheduler::leave_own_code(carrier& me) noexcept {
 namespace weft {
 
 bool upcall::threads_interruptible() noexcept { return sched::contexts_interruptible && sched::identities_move; }
-bool upcall::waits_can_be_left() noexcept { return threads_interruptible() && sched::library_calls_are_plain; }
+bool upcall::waits_can_be_left() noexcept {
+  return threads_interruptible() && sched::library_calls_are_plain && !sched::program_text().holds_allocator();
+}
 
 void this_thread::set_time_slice(bool on) {
   const auto change = [on] { sched::this_scheduler().slice(*detail::current_thread(), on); };

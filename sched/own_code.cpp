@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -59,9 +62,26 @@ bool ends_with(const char* path, std::string_view part) noexcept {
   return path != nullptr && std::string_view(path).find(part) != std::string_view::npos;
 }
 
+// Where a handler returns to, which the C library tells the kernel with every handler.
+std::uintptr_t end_of_handlers() noexcept {
+  struct {
+    std::uintptr_t handler, flags, end;
+    std::uint64_t mask;
+  } known{};
+  return ::syscall(SYS_rt_sigaction, SIGTRAP, nullptr, &known, sizeof known.mask) == 0 ? known.end : 0;
+}
+
+// Where the library begins that malloc comes from.
+const void* home_of_malloc() noexcept {
+  void* const found = ::dlsym(RTLD_DEFAULT, "malloc");
+  Dl_info where{};
+  return found != nullptr && ::dladdr(found, &where) != 0 ? where.dli_fbase : nullptr;
+}
+
 }  // namespace
 
-own_code::own_code(std::uintptr_t first) : first_(first), copy_(most_words) {
+own_code::own_code(std::uintptr_t first) : first_(first), end_of_handlers_(end_of_handlers()), copy_(most_words) {
+  malloc_ = reinterpret_cast<std::uintptr_t>(home_of_malloc());
   find_text();
   find_functions();
 }
@@ -69,11 +89,13 @@ own_code::own_code(std::uintptr_t first) : first_(first), copy_(most_words) {
 void own_code::find_text() {
   const auto visit = [](dl_phdr_info* loaded, std::size_t, void* data) {
     auto& self = *static_cast<own_code*>(data);
-    const bool library = ends_with(loaded->dlpi_name, "/libc.so") || ends_with(loaded->dlpi_name, "/libc-");
+    const bool library = ends_with(loaded->dlpi_name, "/libc.so") || ends_with(loaded->dlpi_name, "/libc-") ||
+                         (self.malloc_ != 0 && loaded->dlpi_addr == self.malloc_);
     const bool linker = ends_with(loaded->dlpi_name, "/ld-linux") || ends_with(loaded->dlpi_name, "/ld-");
     if (!library && !linker) return 0;
     const std::span<range> into = library ? std::span<range>(self.library_) : std::span<range>(self.linker_);
-    std::size_t count = 0;
+    auto count =
+        static_cast<std::size_t>(std::find_if(into.begin(), into.end(), [](auto& r) { return r.high == 0; }) - into.begin());
     for (const auto& segment : std::span(loaded->dlpi_phdr, loaded->dlpi_phnum)) {
       if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0 || count == into.size()) continue;
       const std::uintptr_t low = loaded->dlpi_addr + segment.p_vaddr;
@@ -119,6 +141,7 @@ void own_code::list(std::uintptr_t function, int depth) {
 own_code::kind own_code::look_up(std::uintptr_t address) const {
   const auto in = [=](const range& r) { return r.contains(address); };
   if (std::any_of(linker_.begin(), linker_.end(), in)) return kind::linker;
+  if (address == end_of_handlers_ || address + 1 == end_of_handlers_) return kind::handler;
   const std::uintptr_t begin = beginning_of_function(address);
   if (begin != 0 && begin == first_) return kind::first;
   if (std::none_of(library_.begin(), library_.end(), in)) return kind::elsewhere;
@@ -162,7 +185,7 @@ struct own_code::walker {
   bool operator()(std::uintptr_t address) {
     const kind now = self.kind_of(address);
     const bool in_library = now == kind::library || now == kind::listed;
-    good = now != kind::linker && (in_library || before != kind::library);
+    good = now != kind::linker && now != kind::handler && (in_library || before != kind::library);
     before = now;
     complete = now == kind::first || (now == kind::elsewhere && self.begins(address, runs));
     return good && !complete;
@@ -179,6 +202,7 @@ bool own_code::begins(std::uintptr_t address, std::uintptr_t function) {
 
 bool own_code::is_clean(std::span<const std::uintptr_t> words) {
   return std::none_of(words.begin(), words.end(), [this](std::uintptr_t word) {
+    if (word == end_of_handlers_ && word != 0) return true;
     const auto in = [=](const range& r) { return word >= r.low + 8 && word < r.high; };
     if (std::none_of(library_.begin(), library_.end(), in) && std::none_of(linker_.begin(), linker_.end(), in)) return false;
     return follows_call(word) && kind_of(word - 1) != kind::listed;

@@ -5,7 +5,9 @@
 //   - every frame of its stack that lies in the C library belongs to a call, made from elsewhere, of a function on a list
 //     (own_code.cpp): system calls, POSIX waits, and what copies or compares memory. None of them holds a lock or changes the
 //     library's data while it waits. malloc, stdio, exit, fork, getaddrinfo, qsort's callbacks and all others are not on it;
-//   - no frame lies in the dynamic linker;
+//     (Of the library that malloc comes from, where that is another one, the same is asked.)
+//   - no frame lies in the dynamic linker, or is a signal handler's: what it returns to restores the kernel thread's own mask and
+//     alternate stack;
 //   - the walk came to the beginning of the thread. Where it could not (functions without description, or built without
 //     optimisation), no word on the rest of the stack looks like a return into the linker or into another function of the
 //     library;
@@ -43,7 +45,7 @@ class own_code {
   [[nodiscard]] bool is_safe(const thread_record* t, const upcall::whereabouts& at);
 
  private:
-  enum class kind : std::uint8_t { elsewhere, listed, library, linker, first };
+  enum class kind : std::uint8_t { elsewhere, listed, library, linker, handler, first };
   struct range {
     std::uintptr_t low = 0;
     std::uintptr_t high = 0;
@@ -67,6 +69,8 @@ class own_code {
 
   std::mutex lock_;
   std::uintptr_t first_;
+  std::uintptr_t end_of_handlers_;
+  std::uintptr_t malloc_ = 0;  // where its library begins
   std::array<range, 4> library_{};
   std::array<range, 2> linker_{};
   std::unordered_set<std::uintptr_t> listed_;       // where functions on the list begin

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -55,6 +56,7 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
   for (std::uint32_t i = 0; i < most; ++i) {
     vessels_.push_back(std::make_unique<vessel>());
     vessels_.back()->scheduler = scheduler_;
+    vessels_.back()->word = word_;
     vessels_.back()->number = i + 1;
     vessels_.back()->then = on_trap;
   }
@@ -67,13 +69,17 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
 void activations::prepare_all_code() {
   return_trap trial;
   all_code = trial.open(*vessels_.front()) == 0 && take_sigtrap();
+  trial.close();
   open_monitor(1);
   all_code = all_code && of(1).monitor.is_open();
 }
 
-// In a signal handler.
+// In a signal handler. While the thread is away a handler of the program's may run above it, and meet the trap in the same
+// function: it is left alone, and so is the trap, which waits for the thread.
 void activations::on_trap(trap_receiver& self, void* context) noexcept {
   auto& v = static_cast<vessel&>(self);
+  const bool lost = processor::holder(v.word->look()) != v.number;
+  if (lost && v.stop.is_open() && !v.stop.is_met_by(context)) return;
   if (v.stop.is_open()) v.stop.disarm();
   v.scheduler->returns(v.number, context);
 }
@@ -138,9 +144,15 @@ void activations::start_kernel_thread() {
 }
 
 // Without a monitor the watchdog looks after it.
+// It is called in the middle of a thread's own code, too, which is to find its errno.
 void activations::watch(std::uint32_t number) noexcept {
+  const int error = errno;
   watched.store(number, std::memory_order_relaxed);
-  if (perf_.load(std::memory_order_relaxed) != perf::allowed) return;
+  if (perf_.load(std::memory_order_relaxed) == perf::allowed) start_monitor(number);
+  errno = error;
+}
+
+void activations::start_monitor(std::uint32_t number) noexcept {
   vessel& v = of(number);
   if (!v.monitor.is_open()) {
     if (number == 1) return ask_for_first_monitor();
@@ -279,7 +291,7 @@ bool activations::can_displace(std::uint32_t me, processor::word seen) {
     const std::uint64_t before = v.monitor.progress();
     if (word_->look() != seen || !v.monitor.waits()) return false;
     const whereabouts at = whereabouts_of(kernel_thread_of(where));
-    if (!at.waits || !scheduler_->may_displace(me, where, at)) return false;
+    if (!at.waits || !would_take(kernel_thread_of(where), SIGTRAP) || !scheduler_->may_displace(me, where, at)) return false;
     if (!v.stop.arm(at)) return false;
     if (v.monitor.progress() == before) return true;
   }

@@ -51,6 +51,7 @@ class activations final : public activation_pool {
   // One activation. `thread` and `vacant` are guarded by `lock_`. It receives the traps of its kernel thread.
   struct vessel : trap_receiver {
     handler* scheduler = nullptr;
+    const detail::processor* word = nullptr;
     std::uint32_t number = 0;
     detail::kernel_thread thread;
     switch_monitor monitor;
@@ -68,6 +69,7 @@ class activations final : public activation_pool {
   [[nodiscard]] bool can_displace(std::uint32_t me, detail::processor::word seen);
   void prepare_all_code();
   static void on_trap(trap_receiver& self, void* context) noexcept;
+  void start_monitor(std::uint32_t number) noexcept;
   void open_monitor(std::uint32_t number) noexcept;
   void ask_for_first_monitor() noexcept;
   void open_first_monitor() noexcept;

@@ -225,6 +225,28 @@ whereabouts whereabouts_of(int kernel_thread) noexcept {
   return found;
 }
 
+// /proc/…/stat: after the name, which may hold anything, the state is the first word, and the signals that it blocks are the 30th.
+bool would_take(int kernel_thread, int signal) noexcept {
+  constexpr int words_before = 29;
+  char text[512];
+  std::snprintf(text, sizeof text, "/proc/self/task/%d/stat", kernel_thread);
+  const int fd = ::open(text, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const ssize_t n = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  if (n <= 0) return false;
+  text[n] = '\0';
+  const char* word = std::strrchr(text, ')');
+  if (word == nullptr || word[1] != ' ' || word[2] == 'T' || word[2] == 't') return false;
+  word += 2;
+  for (int i = 0; i < words_before; ++i) {
+    word = std::strchr(word, ' ');
+    if (word == nullptr) return false;
+    ++word;
+  }
+  return (std::strtoull(word, nullptr, 10) >> (signal - 1) & 1) == 0;
+}
+
 std::size_t read_memory(const void* from, void* to, std::size_t bytes) noexcept {
   const iovec source{const_cast<void*>(from), bytes};
   const iovec target{to, bytes};

@@ -236,7 +236,8 @@ item all_code() {
   using upcall::engine::switch_monitor;
   const std::string what = "takeover of all code";
   const std::string instead = "; only regions of weft::blocking are taken over";
-  if (!upcall::waits_can_be_left()) return {what, false, "needs x86-64, without sanitizers and valgrind" + instead};
+  if (!upcall::waits_can_be_left())
+    return {what, false, "needs x86-64, without sanitizers, valgrind, and a malloc that is linked into the program" + instead};
   if (const auto no = switch_monitor::refusal(); no.event != 0 || no.buffer != 0) return {what, false, "needs perf" + instead};
   if (!upcall::sigtrap_is_free()) return {what, false, "the program handles SIGTRAP, which this needs" + instead};
   upcall::trap_receiver nobody{nullptr};

@@ -1,7 +1,9 @@
 #include "upcall/return_trap.hpp"
 
 #include <linux/hw_breakpoint.h>
+#include <signal.h>
 #include <sys/ioctl.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <utility>
@@ -30,6 +32,27 @@ perf_event_attr fault_event(std::uint64_t kind) noexcept {
   return wanted;
 }
 
+// @returns what it was before.
+bool block_sigtrap(bool on) noexcept {
+  sigset_t one;
+  sigset_t before;
+  sigemptyset(&one);
+  sigaddset(&one, SIGTRAP);
+  return pthread_sigmask(on ? SIG_BLOCK : SIG_UNBLOCK, &one, &before) == 0 && sigismember(&before, SIGTRAP) == 1;
+}
+
+// An instruction that repeats itself was begun, and goes on without minding breakpoints: then the one behind it.
+std::uintptr_t first_to_mind(std::uintptr_t instruction) noexcept {
+  std::array<unsigned char, 4> code{};
+  if (!peek(reinterpret_cast<const std::array<unsigned char, 4>*>(instruction), code)) return instruction;
+  std::size_t at = code[0] == 0x66 ? 1 : 0;                      // of 16-bit words
+  if (code[at] != 0xf2 && code[at] != 0xf3) return instruction;  // rep
+  ++at;
+  if ((code[at] & 0xf0) == 0x40) ++at;  // of 64-bit words
+  const bool moves = code[at] >= 0xa4 && code[at] <= 0xaf && code[at] != 0xa8 && code[at] != 0xa9;
+  return moves ? instruction + at + 1 : instruction;
+}
+
 }  // namespace
 
 int return_trap::open(trap_receiver& to) noexcept {
@@ -37,12 +60,14 @@ int return_trap::open(trap_receiver& to) noexcept {
   if (fd < 0) return -fd;
   to_ = &to;
   breakpoint_ = fd;
+  was_blocked_ = block_sigtrap(false);  // it would come when it is too late
   faults_ = {open_trap(fault_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ), to),
              open_trap(fault_event(PERF_COUNT_SW_PAGE_FAULTS_MIN), to)};
   return 0;
 }
 
 void return_trap::close() noexcept {
+  if (is_open() && std::exchange(was_blocked_, false)) block_sigtrap(true);
   for (int* const fd : {&breakpoint_, &faults_.front(), &faults_.back()}) {
     if (*fd >= 0) ::close(std::exchange(*fd, -1));
   }
@@ -50,11 +75,13 @@ void return_trap::close() noexcept {
 
 // The kernel compares all that a trap has in common with the event, so all of it is said again.
 bool return_trap::arm(const whereabouts& at) noexcept {
-  if (at.call >= 0) {
-    const perf_event_attr wanted = complete_trap(breakpoint_at(at.instruction), *to_, false);
-    return ::ioctl(breakpoint_, PERF_EVENT_IOC_MODIFY_ATTRIBUTES, &wanted) == 0;
-  }
-  if (!stops_faults()) return false;
+  const bool calls = at.call >= 0;
+  if (!calls && !stops_faults()) return false;
+  stack_pointer_.store(at.stack_pointer, std::memory_order_release);  // seen by a trap that is met after
+  const std::uintptr_t stop = calls ? at.instruction : first_to_mind(at.instruction);
+  const perf_event_attr wanted = complete_trap(breakpoint_at(stop), *to_, false);
+  if (::ioctl(breakpoint_, PERF_EVENT_IOC_MODIFY_ATTRIBUTES, &wanted) != 0) return false;
+  if (calls) return true;
   for (const int fd : faults_) {
     if (::ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) != 0) return false;
   }
@@ -65,6 +92,15 @@ void return_trap::disarm() noexcept {
   control_event(breakpoint_, PERF_EVENT_IOC_DISABLE, nullptr);
   if (!stops_faults()) return;
   for (const int fd : faults_) control_event(fd, PERF_EVENT_IOC_DISABLE, nullptr);
+}
+
+bool return_trap::is_met_by(const void* context) const noexcept {
+#if defined(__x86_64__)
+  const auto now = static_cast<std::uintptr_t>(static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_RSP]);
+  return now == stack_pointer_.load(std::memory_order_acquire);
+#else
+  return context != nullptr;
+#endif
 }
 
 }  // namespace weft::upcall::engine
