@@ -102,8 +102,10 @@ bool scheduler::prepare_region() {
 
 // The downcall "add a processor", where none is free.
 bool scheduler::provide_activation() {
-  if (pool_->free.load(std::memory_order_relaxed) < 1) record(trace::kind::add_processor, carrier_->record, 1);
-  return pool_->provide();
+  const bool more = pool_->free.load(std::memory_order_relaxed) < 1;
+  const bool there = pool_->provide();
+  if (more && there) record(trace::kind::add_processor, carrier_->record, 1);
+  return there;
 }
 
 bool scheduler::make_pool() {

@@ -79,7 +79,14 @@ scheduler::~scheduler() {
 void scheduler::run(detail::start_block* main) {
   rest(false);
   note_added(first_, upcall::cause::start);
-  if (options_.activations == activations::all) begin_all_code();
+  if (options_.activations == activations::all) {
+    try {
+      begin_all_code();
+    } catch (...) {
+      main->discard(*main);
+      throw;
+    }
+  }
   main_ = &spawn({.name = "main"}, main);
   detach(*main_);
   loop(first_);

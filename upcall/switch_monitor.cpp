@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "weft/detail/preemption.hpp"
+
 namespace weft::upcall::engine {
 
 namespace {
@@ -73,7 +75,8 @@ int switch_monitor::open(int set, std::uint32_t tag, int kernel_thread) noexcept
     return error;
   }
   const std::lock_guard guard(lock_);
-  started_ = ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0) == 0;
+  // Not that of another, which may be asleep: its records would begin with one of its waking, and never come into phase.
+  if (kernel_thread == this_kernel_thread()) started_ = ::ioctl(fd_, PERF_EVENT_IOC_ENABLE, 0) == 0;
   return 0;
 }
 

@@ -22,7 +22,7 @@ class switch_monitor {
   switch_monitor(const switch_monitor&) = delete;
   switch_monitor& operator=(const switch_monitor&) = delete;
 
-  /// Opens the event of `kernel_thread`, started, and adds it to the epoll set `set`, edge-triggered, with `tag`.
+  /// Opens the event of `kernel_thread`, started if that calls, and adds it to the epoll set `set`, edge-triggered, with `tag`.
   /// @returns 0, or the errno of the refusal.
   [[nodiscard]] int open(int set, std::uint32_t tag, int kernel_thread) noexcept;
   void close() noexcept;
