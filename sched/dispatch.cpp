@@ -108,7 +108,9 @@ void scheduler::thread_main() {
     start->run(*start);
   } catch (const cancelled&) {  // it was asked to end, and has
   }
-  if (scheduler* const s = scheduler_outside()) s->step_inside();
+  if (self.has(flag_outside)) [[unlikely]] {
+    if (scheduler* const s = scheduler_outside()) s->step_inside();
+  }
   if (detail::current_thread() == nullptr) [[unlikely]] {  // crash.cpp: the scheduler is the parent's
     print_report(
         "weft: a child made by fork() came to the end of the thread it was forked on; let it exec or _exit, or start programs "
