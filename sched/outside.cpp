@@ -218,9 +218,10 @@ bool scheduler::may_displace(std::uint32_t by, std::uint32_t where, const upcall
          own_code_->is_safe(t, at);
 }
 
-void scheduler::returns(std::uint32_t number, void* context) noexcept {
+void scheduler::returns(std::uint32_t number, void* context, std::uintptr_t waited_at) noexcept {
   carrier& me = carrier_of(number);
   if (me.outside.load(std::memory_order_relaxed) == nullptr || processor_.still_open(number)) return;
+  if (place_of(context).stack_pointer != waited_at) return wait_where_it_is(me);
   // A handler of the program's must not run here now: it would have the holder's identity.
   me.signals_before = exchange_signal_mask(context, all_signals);
   me.signals_held = true;
@@ -232,6 +233,25 @@ void scheduler::displaced(void* where) noexcept {
   assume(me.own);
   me.has_shared = false;
   me.home->leave_own_code(me);
+}
+
+// A signal of the program's came together with the trap: its handler is about to run above the thread, and must return on this
+// kernel thread. (The instruction that met the trap goes on without minding it when the handler has returned.) So the kernel thread
+// waits here, in our own handler, until the thread is given the processor.
+void scheduler::wait_where_it_is(carrier& me) noexcept {
+  thread_record& self = *me.outside.load(std::memory_order_relaxed);
+  assume(me.own);
+  me.has_shared = false;
+  self.extension->pinned_to = &me;
+  publish(self);
+  await_processor(me, self);
+  take_identity(me);
+  settle_on(me, shared_);
+  exchange_state(*exceptions_, *errno_, me.record, self);
+  self.flags = static_cast<std::uint8_t>(self.flags & ~flag_pinned);
+  self.extension->pinned_to = nullptr;
+  me.tick_due.store(nullptr, std::memory_order_relaxed);
+  step_outside();
 }
 
 void scheduler::come_back(std::uint32_t number) noexcept {

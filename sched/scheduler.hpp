@@ -137,7 +137,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   static void on_tick(carrier& me, void* context) noexcept;
 
   bool may_displace(std::uint32_t by, std::uint32_t where, const upcall::whereabouts& at) override;
-  void returns(std::uint32_t number, void* context) noexcept override;
+  void returns(std::uint32_t number, void* context, std::uintptr_t waited_at) noexcept override;
   void come_back(std::uint32_t number) noexcept override;
 
   /// True when what the running thread starts must not bind the processor to its kernel thread: it is to go elsewhere.
@@ -259,6 +259,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   static void preempted(void* of) noexcept;
   static void displaced(void* where) noexcept;
   void leave_own_code(carrier& me) noexcept;
+  void wait_where_it_is(carrier& me) noexcept;
   void prepare_time_slices();
   void begin_ticks();
   void bring_ticks(carrier& to, int signal) noexcept;

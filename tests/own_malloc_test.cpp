@@ -1,3 +1,4 @@
+// no-sanitizer
 // A program that brings its own malloc: its code cannot be told from the program's own, so nobody is taken over inside it.
 #include <doctest/doctest.h>
 
@@ -5,23 +6,16 @@
 
 #include "tests/all_code.hpp"
 #include "tests/captured_errors.hpp"
-#include "tests/skip.hpp"
 #include "weft/thread.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool own_malloc = false;  // the sanitizer brings one
-#else
-constexpr bool own_malloc = true;
 extern "C" {
 void* __libc_malloc(std::size_t);
 void __libc_free(void*);
 void* malloc(std::size_t size) { return __libc_malloc(size); }
 void free(void* memory) { __libc_free(memory); }
 }
-#endif
 
 TEST_CASE("takeover of all code is refused where malloc is linked into the program, and a sentence says so") {
-  if (!own_malloc) return skip("a sanitizer brings its own malloc");
   CHECK(!all_code_works());
   const captured_errors errors;
   int ran = 0;

@@ -56,7 +56,6 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
   for (std::uint32_t i = 0; i < most; ++i) {
     vessels_.push_back(std::make_unique<vessel>());
     vessels_.back()->scheduler = scheduler_;
-    vessels_.back()->word = word_;
     vessels_.back()->number = i + 1;
     vessels_.back()->then = on_trap;
   }
@@ -74,14 +73,11 @@ void activations::prepare_all_code() {
   all_code = all_code && of(1).monitor.is_open();
 }
 
-// In a signal handler. While the thread is away a handler of the program's may run above it, and meet the trap in the same
-// function: it is left alone, and so is the trap, which waits for the thread.
+// In a signal handler.
 void activations::on_trap(trap_receiver& self, void* context) noexcept {
   auto& v = static_cast<vessel&>(self);
-  const bool lost = processor::holder(v.word->look()) != v.number;
-  if (lost && v.stop.is_open() && !v.stop.is_met_by(context)) return;
   if (v.stop.is_open()) v.stop.disarm();
-  v.scheduler->returns(v.number, context);
+  v.scheduler->returns(v.number, context, v.stop.armed_at());
 }
 
 activations::~activations() {

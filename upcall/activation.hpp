@@ -51,7 +51,6 @@ class activations final : public activation_pool {
   // One activation. `thread` and `vacant` are guarded by `lock_`. It receives the traps of its kernel thread.
   struct vessel : trap_receiver {
     handler* scheduler = nullptr;
-    const detail::processor* word = nullptr;
     std::uint32_t number = 0;
     detail::kernel_thread thread;
     switch_monitor monitor;

@@ -3,7 +3,6 @@
 #include <linux/hw_breakpoint.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <utility>
@@ -92,15 +91,6 @@ void return_trap::disarm() noexcept {
   control_event(breakpoint_, PERF_EVENT_IOC_DISABLE, nullptr);
   if (!stops_faults()) return;
   for (const int fd : faults_) control_event(fd, PERF_EVENT_IOC_DISABLE, nullptr);
-}
-
-bool return_trap::is_met_by(const void* context) const noexcept {
-#if defined(__x86_64__)
-  const auto now = static_cast<std::uintptr_t>(static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_RSP]);
-  return now == stack_pointer_.load(std::memory_order_acquire);
-#else
-  return context != nullptr;
-#endif
 }
 
 }  // namespace weft::upcall::engine

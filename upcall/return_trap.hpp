@@ -38,8 +38,8 @@ class return_trap {
   [[nodiscard]] bool arm(const whereabouts& at) noexcept;
   /// Its own kernel thread, in a signal handler.
   void disarm() noexcept;
-  /// The same: whether what met the trap is the code for which it was armed, not a handler of the program's that runs above it.
-  [[nodiscard]] bool is_met_by(const void* context) const noexcept;
+  /// The stack pointer of the code for which it was armed last: a handler of the program's that runs above it has another.
+  [[nodiscard]] std::uintptr_t armed_at() const noexcept { return stack_pointer_.load(std::memory_order_acquire); }
 
   std::mutex lock;  // of those who would arm it: a slow one must not arm it for where it was
 
