@@ -1,4 +1,4 @@
-// Interleavings of takeover and hand-back, as many as 800 seeds find: threads that enter regions, block or not, call weft from
+// Interleavings of takeover and hand-back, as many as 800 and 300 seeds find: threads that enter regions, block or not, call weft from
 // inside, wait in their own code, are cancelled and throw, on simulated activations. Two threads of one scheduler never run at
 // once, whatever step of the protocol a kernel thread stands at. Iterations are counted, never timed. WEFT_SEED=n repeats one.
 #include <doctest/doctest.h>
@@ -152,9 +152,9 @@ TEST_CASE("two threads of a scheduler never run at once, at whatever step the pr
 
 TEST_CASE("nor where threads that wait in their own code are left behind, and stopped when they go on") {
   unsigned left = 0;
-  for (const std::uint64_t seed : seeds(800)) {
+  for (const std::uint64_t seed : seeds(300)) {
     CAPTURE(seed);
     left += play(seed, true);
   }
-  CHECK((left > 3000 || seeds(800).size() == 1));
+  CHECK((left > 1000 || seeds(300).size() == 1));
 }
