@@ -23,7 +23,7 @@
 // parallel with the holder, are therefore always carried to another kernel thread, which has an identity of its own.
 //
 // Invariants.
-//   1. The grip is open or kept exactly while the running thread is outside; who closes it (close, take) is the only one to go on.
+//   1. The grip is open or kept exactly while the running thread is outside; who closes it (close, take) alone goes on.
 //   2. carrier::outside names the thread in whose own code its kernel thread is. Only that kernel thread writes it. Where it is
 //      set and the processor is another's, the kernel thread executes no instruction of the thread's.
 //   3. A kernel thread has the processor's identity exactly while it holds the processor, or stands stopped in a thread's code.
@@ -236,8 +236,8 @@ void scheduler::displaced(void* where) noexcept {
 }
 
 // A signal of the program's came together with the trap: its handler is about to run above the thread, and must return on this
-// kernel thread. (The instruction that met the trap goes on without minding it when the handler has returned.) So the kernel thread
-// waits here, in our own handler, until the thread is given the processor.
+// kernel thread. (The instruction that met the trap goes on without minding it when the handler has returned.) So the kernel
+// thread waits here, in our own handler, until the thread is given the processor.
 void scheduler::wait_where_it_is(carrier& me) noexcept {
   thread_record& self = *me.outside.load(std::memory_order_relaxed);
   assume(me.own);

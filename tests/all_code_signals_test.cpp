@@ -1,5 +1,6 @@
 // both-transfers every-privilege
-// options::activations = all beside signals: blocked ones, handlers that run above a thread that waits, and a debugger that stops it.
+// options::activations = all beside signals: blocked ones, handlers that run above a thread that waits, and a debugger that
+// stops it.
 #include <doctest/doctest.h>
 #include <poll.h>
 #include <signal.h>

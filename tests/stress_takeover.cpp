@@ -1,6 +1,7 @@
-// Interleavings of takeover and hand-back, as many as 800 and 300 seeds find: threads that enter regions, block or not, call weft from
-// inside, wait in their own code, are cancelled and throw, on simulated activations. Two threads of one scheduler never run at
-// once, whatever step of the protocol a kernel thread stands at. Iterations are counted, never timed. WEFT_SEED=n repeats one.
+// Interleavings of takeover and hand-back, as many as 800 and 300 seeds find: threads that enter regions, block or not, call
+// weft from inside, wait in their own code, are cancelled and throw, on simulated activations. Two threads of one scheduler
+// never run at once, whatever step of the protocol a kernel thread stands at. Iterations are counted, never timed. WEFT_SEED=n
+// repeats one.
 #include <doctest/doctest.h>
 
 #include <chrono>

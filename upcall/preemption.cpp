@@ -225,7 +225,8 @@ whereabouts whereabouts_of(int kernel_thread) noexcept {
   return found;
 }
 
-// /proc/…/stat: after the name, which may hold anything, the state is the first word, and the signals that it blocks are the 30th.
+// /proc/…/stat: after the name, which may hold anything, the state is the first word, and the signals that it blocks are the
+// 30th.
 bool would_take(int kernel_thread, int signal) noexcept {
   constexpr int words_before = 29;
   char text[512];

@@ -1,10 +1,12 @@
 // Stops a kernel thread that waits in the kernel before it executes another instruction of user code: by a breakpoint at the
 // instruction behind its system call, or, where it waits in a page fault, by an event that the kernel counts when the fault is
-// done. (An instruction that faulted is executed again without minding breakpoints.) One that waits outside of a call may also have
-// been frozen by a control group, or with the machine: then nothing is counted, and the breakpoint at its next instruction stops it.
+// done. (An instruction that faulted is executed again without minding breakpoints.) One that waits outside of a call may also
+// have been frozen by a control group, or with the machine: then nothing is counted, and the breakpoint at its next instruction
+// stops it.
 //
 // Nothing of it is felt by who is not stopped. An event that stopped every kernel thread after every wait could tell of both,
-// and of signals too, but it needs privilege, costs 4 µs a wait, and its signal turns what the kernel would begin anew into EINTR.
+// and of signals too, but it needs privilege, costs 4 µs a wait, and its signal turns what the kernel would begin anew into
+// EINTR.
 #pragma once
 
 #include <array>
@@ -24,7 +26,8 @@ class return_trap {
   return_trap(const return_trap&) = delete;
   return_trap& operator=(const return_trap&) = delete;
 
-  /// Makes the traps of the calling kernel thread, not armed, and lets SIGTRAP through to it. `to` is told when one was met, and calls `disarm`.
+  /// Makes the traps of the calling kernel thread, not armed, and lets SIGTRAP through to it. `to` is told when one was met,
+  /// and calls `disarm`.
   /// @returns 0, or the errno with which the breakpoint was refused
   [[nodiscard]] int open(trap_receiver& to) noexcept;
   /// Its own kernel thread.

@@ -144,8 +144,8 @@ class handler {
     return false;
   }
   /// In a signal handler with every signal blocked: the kernel thread of activation `number` is about to go on after it waited.
-  /// Where the processor was taken meanwhile, `context` is changed so that it does not, or the kernel thread waits for the processor:
-  /// where a handler of the program's has come in between, above the stack pointer `waited_at`.
+  /// Where the processor was taken meanwhile, `context` is changed so that it does not, or the kernel thread waits for the
+  /// processor: where a handler of the program's has come in between, above the stack pointer `waited_at`.
   virtual void returns(std::uint32_t number, void* context, std::uintptr_t waited_at) noexcept {
     static_cast<void>(number), static_cast<void>(context), static_cast<void>(waited_at);
   }

@@ -77,8 +77,9 @@ struct whereabouts {
 };
 [[nodiscard]] whereabouts whereabouts_of(int kernel_thread) noexcept;
 
-/// Whether `kernel_thread`, which waits, would take `signal` before it goes on: it does not block it, and it waits for something, not
-/// because a debugger or job control has stopped it, which may let it go on without a word. False when the kernel does not say.
+/// Whether `kernel_thread`, which waits, would take `signal` before it goes on: it does not block it, and it waits for
+/// something, not because a debugger or job control has stopped it, which may let it go on without a word. False when the
+/// kernel does not say.
 [[nodiscard]] bool would_take(int kernel_thread, int signal) noexcept;
 
 /// Copies memory of this process that may change or vanish meanwhile. @returns the bytes copied; 0 also when the kernel refuses.
