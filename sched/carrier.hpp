@@ -23,7 +23,8 @@ struct carrier_face : detail::scheduler_face {
   scheduler* outside_of = nullptr;  // instead: the face of this scheduler's threads in their own code (outside.cpp)
 };
 
-/// One activation. Everything here is touched by its own kernel thread only, but for `summons`.
+/// One activation. Everything here is touched by its own kernel thread only, but for `summons`, and for `place` and `outside`,
+/// which others read.
 struct carrier {
   carrier(scheduler& of, std::uint32_t number);
   ~carrier();
