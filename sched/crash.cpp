@@ -193,14 +193,7 @@ void give_terminate_back() noexcept {
 // So the child is nobody's thread: weft calls throw there, and the parent's threads are left alone.
 void watch_forks() {
   static const int error = pthread_atfork(
-      [] {
-        hold_ticks(true);  // whoever ran meanwhile might fork too, and find our lock and the C library's taken
-        lock.lock();
-      },
-      [] {
-        lock.unlock();
-        hold_ticks(false);
-      },
+      [] { lock.lock(); }, [] { lock.unlock(); },
       [] {
         lock.unlock();
         detail::set_this_scheduler(nullptr);

@@ -27,6 +27,7 @@
 //   2. carrier::outside names the thread in whose own code its kernel thread is. Only that kernel thread writes it. Where it is
 //      set and the processor is another's, the kernel thread executes no instruction of the thread's.
 //   3. A kernel thread has the processor's identity exactly while it holds the processor, or stands stopped in a thread's code.
+#include <pthread.h>
 #include <signal.h>
 
 #include <cerrno>
@@ -183,12 +184,26 @@ void scheduler::prepare_time_slices() {
   options_.time_slice = {};
 }
 
+namespace {
+
+// From exit on; and in fork(), or whoever ran meanwhile might fork too, and find taken what the handlers of forks lock, our own
+// (crash.cpp, upcall/owned_descriptors.cpp) and the C library's. Those that are registered last, as these are, run first before
+// the fork, and last after it.
+void hold_ticks_where_they_harm() {
+  static const int error = [] {
+    if (std::atexit([] { ticks_are_over.store(true, std::memory_order_relaxed); }) != 0) return ENOMEM;
+    return ::pthread_atfork([] { hold_ticks(true); }, [] { hold_ticks(false); }, nullptr);
+  }();
+  if (error != 0) detail::throw_errno(error, "weft: the C library refuses another handler of exit or fork");
+}
+
+}  // namespace
+
 // The first thread that wants ticks brings them to this activation; those that get the processor later get ticks with it. From
 // here on this is no program of one kernel thread for the C++ library: it would leave out what makes its reference counts whole.
 void scheduler::begin_ticks() {
   if (tick_signal_ != 0 || options_.time_slice.count() == 0) return;
-  static const bool at_exit = std::atexit([] { ticks_are_over.store(true, std::memory_order_relaxed); }) == 0;
-  static_cast<void>(at_exit);
+  hold_ticks_where_they_harm();
   const int signal = upcall::take_signal(options_.preemption_signal, on_interruption);
   if (lender_ == nullptr) lender_ = std::make_unique<identity_lender>();
   bring_ticks(*carrier_, signal);

@@ -32,7 +32,6 @@
 #include "weft/condition_variable.hpp"
 #include "weft/file.hpp"
 #include "weft/mutex.hpp"
-#include "weft/process.hpp"
 #include "weft/semaphore.hpp"
 
 using namespace std::chrono_literals;
@@ -289,31 +288,6 @@ TEST_CASE("shared_ptr counts right between preempted threads, also in a program 
     if (shared.use_count() != 1) _exit(1);
   });
   CHECK(end.exited_with(0));
-}
-
-TEST_CASE("a preempted thread forks, forks and execs, and starts programs") {
-  if (!no_slices().empty()) return skip(no_slices());
-  mistakes wrong;
-  weft::run(sliced(), [&] {
-    beside_a_cruncher(2, [&](int me) {
-      for (int i = 0; i < 10; ++i) {
-        compute(20'000);
-        const pid_t child = ::fork();
-        if (child == 0) {
-          compute_for(several_slices / 10);  // the child has no ticks
-          if (weft::detail::on_weft_thread()) ::_exit(1);
-          if (i % 2 == 0) ::_exit(0);
-          ::execl("/bin/true", "true", nullptr);
-          ::_exit(2);
-        }
-        int status = -1;
-        const pid_t ended = me == 0 ? ::waitpid(child, &status, 0) : weft::blocking([&] { return ::waitpid(child, &status, 0); });
-        wrong.unless(ended == child && status == 0);
-        wrong.unless(weft::process::spawn({"/bin/true"}).wait().success());
-      }
-    });
-  });
-  CHECK(wrong.count() == 0);
 }
 
 TEST_CASE("two schedulers have ticks of their own") {

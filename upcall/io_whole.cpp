@@ -17,12 +17,11 @@ class category_of_io final : public std::error_category {
   }
 };
 
+constinit const category_of_io only_category;
+
 }  // namespace
 
-const std::error_category& category() noexcept {
-  static const category_of_io only;
-  return only;
-}
+const std::error_category& category() noexcept { return only_category; }
 
 namespace detail {
 

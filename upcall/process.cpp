@@ -18,6 +18,7 @@
 #include "upcall/process_spawn.hpp"
 #include "weft/detail/abi.hpp"
 #include "weft/detail/park.hpp"
+#include "weft/thread.hpp"
 #include "weft/error.hpp"
 
 namespace weft {
@@ -58,20 +59,21 @@ int reap(int pidfd, int flags, std::optional<exit_status>& status) noexcept {
 }
 
 // Children without an owner that had not ended yet: looked at again with every spawn, so that no zombie stays for long.
-// Plain descriptors, and a mutex of the standard library held for moments: several schedulers and kernel threads share it.
+// Plain descriptors, and a mutex of the standard library held for moments: several schedulers and kernel threads share it. A
+// thread with time slices is not preempted meanwhile, or the next one would wait with the kernel thread that both run on.
 class orphanage {
  public:
-  static orphanage& only() {
-    static orphanage* const made = new orphanage;  // never destroyed: children may be left over by static objects
-    return *made;
-  }
   void take(int pidfd) {
+    const no_preemption whole;
     const std::lock_guard lock(mutex_);
-    pidfds_.push_back(pidfd);
+    if (pidfds_ == nullptr) pidfds_ = new std::vector<int>;
+    pidfds_->push_back(pidfd);
   }
   void reap_ended() {
+    const no_preemption whole;
     const std::lock_guard lock(mutex_);
-    std::erase_if(pidfds_, [](int pidfd) {
+    if (pidfds_ == nullptr) return;
+    std::erase_if(*pidfds_, [](int pidfd) {
       std::optional<exit_status> status;
       const bool ended = reap(pidfd, WNOHANG, status) != 0 || status;
       if (ended) ::close(pidfd);
@@ -81,11 +83,13 @@ class orphanage {
 
  private:
   std::mutex mutex_;
-  std::vector<int> pidfds_;
+  std::vector<int>* pidfds_ = nullptr;  // never destroyed: children may be left over by static objects
 };
 
+constinit orphanage orphans;
+
 int spawn_into(std::span<const std::string> arguments, const process_options& how, process& made) {
-  orphanage::only().reap_ended();
+  orphans.reap_ended();
   return spawn_request().start(arguments, how, made);
 }
 
@@ -203,7 +207,7 @@ void process::detach() noexcept {
   out_.close(ignored);
   err_.close(ignored);
   try {
-    if (!collect(ignored)) orphanage::only().take(handle_.release());
+    if (!collect(ignored)) orphans.take(handle_.release());
   } catch (...) {  // no memory, or no descriptor for the copy: the child stays a zombie until this program ends
   }
   handle_.close(ignored);

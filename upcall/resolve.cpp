@@ -75,8 +75,9 @@ class category_of_lookup final : public std::error_category {
   }
 };
 
+constinit const category_of_lookup category;
+
 std::error_code error_of(const lookup& done) {
-  static const category_of_lookup category;
   if (done.error == 0) return {};
   return done.error == EAI_SYSTEM ? io::detail::code_of(done.system_error) : std::error_code(done.error, category);
 }
