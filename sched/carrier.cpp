@@ -129,11 +129,16 @@ bool scheduler::someone_to_carry() noexcept {
   return !to_carry_.empty();
 }
 
-// The call that led here may stand for two, and who holds the processor does not come back to look for the other soon.
 bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
-  carrier& me = carrier_of(number);
   step("take");
   if (!processor_.take(seen, number)) return false;
+  took(number, seen);
+  return true;
+}
+
+// The call that led here may stand for two, and who holds the processor does not come back to look for the other soon.
+void scheduler::took(std::uint32_t number, detail::processor::word seen) {
+  carrier& me = carrier_of(number);
   if (someone_to_carry()) pool_->call();
   const grip how = detail::processor::grip_of(seen);
   if (moves_identity_ && how == grip::open) shared_notes_ = &current->extension->notes;
@@ -146,7 +151,6 @@ bool scheduler::take(std::uint32_t number, detail::processor::word seen) {
   let_next_enter();
   loop(me);
   cease_to_hold(me);
-  return true;
 }
 
 void scheduler::serve(std::uint32_t number) {

@@ -123,6 +123,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void prepare_activation(std::uint32_t number) override;
   void begin_activation(std::uint32_t number) override;
   bool take(std::uint32_t number, detail::processor::word seen) override;
+  void took(std::uint32_t number, detail::processor::word seen) override;
   void serve(std::uint32_t number) override;
   void end_activation(std::uint32_t number) override;
 

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include <array>
@@ -14,6 +15,7 @@
 #include <cerrno>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/all_code.hpp"
 #include "tests/blocking_calls.hpp"
@@ -148,6 +150,87 @@ TEST_CASE("a handler that waits above a thread that was left ends on the kernel 
 TEST_CASE("the same on an alternate stack") {
   if (!all_code_works()) return skip(no_all_code);
   check_handler(SA_ONSTACK);
+}
+
+namespace {
+
+std::atomic<int> alarms{0};
+
+// Non-blocking, in the same function as some of the threads that wait.
+void read_nothing(int) {
+  const int error = errno;
+  char c = 0;
+  static_cast<void>(::read(read_from, &c, 1));
+  ++alarms;
+  errno = error;
+}
+
+// Handles SIGALRM, which comes all the time.
+class alarm_clock {
+ public:
+  explicit alarm_clock(long every_us) {
+    struct sigaction action {};
+    action.sa_handler = read_nothing;
+    action.sa_flags = SA_RESTART;
+    REQUIRE(::sigaction(SIGALRM, &action, &before_) == 0);
+    const itimerval often{{0, every_us}, {0, every_us}};
+    REQUIRE(::setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  }
+  ~alarm_clock() {
+    const itimerval never{};
+    ::setitimer(ITIMER_REAL, &never, nullptr);
+    ::sigaction(SIGALRM, &before_, nullptr);
+  }
+  alarm_clock(const alarm_clock&) = delete;
+  alarm_clock& operator=(const alarm_clock&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
+}  // namespace
+
+// Signals end waits at any moment, and bring news of them to several who stand by at once.
+TEST_CASE("threads that the program's signals meet all the time run one at a time, and lose nothing") {
+  if (!all_code_works()) return skip(no_all_code);
+  constexpr int rounds = 200;
+  const pipe_pair empty{O_CLOEXEC | O_NONBLOCK};
+  read_from = empty[0];
+  alarms = 0;
+  volatile int computes = 0;
+  std::atomic<int> collided{0};
+  std::atomic<int> lost{0};
+  weft::run(all(), [&] {
+    const alarm_clock rings(700);
+    std::vector<weft::thread> threads;
+    for (int me = 1; me <= 8; ++me) {
+      threads.emplace_back([&, me] {
+        const pipe_pair pipe{O_CLOEXEC};
+        for (int i = 0; i < rounds; ++i) {
+          const timespec nap{0, 20'000 * (i % 20)};
+          static_cast<void>(::nanosleep(&nap, nullptr));  // EINTR, as everywhere
+          computes = me;
+          for (int j = 0; j < 30'000; ++j) {
+            if (computes != me) ++collided;
+            computes = me;
+          }
+          if (i % 10 != 0) continue;
+          weft::thread writer([&] {
+            const timespec soon{0, 50'000};
+            static_cast<void>(::nanosleep(&soon, nullptr));
+            lost += ::write(pipe[1], "x", 1) == 1 ? 0 : 1;
+          });
+          char c = 0;
+          lost += ::read(pipe[0], &c, 1) == 1 && c == 'x' ? 0 : 1;
+          writer.join();
+        }
+      });
+    }
+    for (weft::thread& t : threads) t.join();
+  });
+  CHECK(collided == 0);
+  CHECK(lost == 0);
+  CHECK(alarms > 0);
 }
 
 namespace {

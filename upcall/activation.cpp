@@ -272,17 +272,21 @@ void activations::on_news(std::uint32_t me, std::uint64_t tag) {
 }
 
 // Takes the processor from one whose thread waits in its own code, if it may be left there and will be stopped when it goes on.
+// Whoever counts on the trap has the processor before the next one may look: to arm it again is to disarm it for a moment, in
+// which the other might go on. Only its own kernel thread disarms it: who lost the race must not.
 void activations::displace(std::uint32_t me, processor::word seen) {
-  if (can_displace(me, seen)) static_cast<void>(scheduler_->take(me, seen));
+  {
+    const std::lock_guard guard(of(processor::holder(seen)).stop.lock);
+    if (!can_displace(me, seen) || !word_->take(seen, me)) return;
+  }
+  scheduler_->took(me, seen);
 }
 
-// Whatever the other does meanwhile makes one of the last two looks fail: a record is written when it goes on, and the word
-// changes when it comes inside or is stopped. Its trap is armed by one who stands by at a time, and only its own kernel thread
-// disarms it: who lost the race must not, because the winner counts on it.
+// Under the lock. Whatever the other does meanwhile makes one of the last two looks, or the swap, fail: a record is written when
+// it goes on, and the word changes when it comes inside or is stopped.
 bool activations::can_displace(std::uint32_t me, processor::word seen) {
   const std::uint32_t where = processor::holder(seen);
   vessel& v = of(where);
-  const std::lock_guard guard(v.stop.lock);
   for (;;) {
     const std::uint64_t before = v.monitor.progress();
     if (word_->look() != seen || !v.monitor.waits()) return false;

@@ -44,7 +44,9 @@ class return_trap {
   /// The stack pointer of the code for which it was armed last: a handler of the program's that runs above it has another.
   [[nodiscard]] std::uintptr_t armed_at() const noexcept { return stack_pointer_.load(std::memory_order_acquire); }
 
-  std::mutex lock;  // of those who would arm it: a slow one must not arm it for where it was
+  /// Of those who would arm it, up to when the processor is taken: a slow one must not arm it for where it was, nor again for
+  /// where it is.
+  std::mutex lock;
 
  private:
   trap_receiver* to_ = nullptr;

@@ -132,6 +132,8 @@ class handler {
     static_cast<void>(number), static_cast<void>(seen);
     return false;
   }
+  /// The same after the word was swapped already.
+  virtual void took(std::uint32_t number, detail::processor::word seen) { static_cast<void>(number), static_cast<void>(seen); }
   /// An activation that stood by was called: carries a thread that waits for a kernel thread of its own, or takes the
   /// processor if it is offered.
   virtual void serve(std::uint32_t number) { static_cast<void>(number); }
