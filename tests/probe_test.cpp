@@ -16,10 +16,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/all_code.hpp"
 #include "tests/in_child.hpp"
 #include "tests/refuse.hpp"
 #include "tests/skip.hpp"
 #include "weft/runtime.hpp"
+#include "weft/thread.hpp"
 
 using namespace weft;
 
@@ -149,6 +151,20 @@ TEST_CASE("a ring that can be made, but not entered or registered with, is not t
     CHECK(end.exited_with(0));
     CHECK(end.said("\ntransfer direct\n"));
   }
+}
+
+TEST_CASE("where nobody may look at other kernel threads, no code but regions is taken over") {
+  const child_end end = probe_without({{SYS_process_vm_readv, EPERM}});
+  if (end.exited_with(no_filter)) return skip("this user may not install a seccomp filter");
+  if (!all_code_works()) return skip(no_all_code);
+  INFO(end.errors);
+  CHECK(says(end.errors, "takeover of all code", "no   needs /proc, and process_vm_readv of the process itself"));
+  const child_end run = in_child([] {
+    if (refuse({{SYS_process_vm_readv, EPERM}})) weft::run({.activations = activations::all}, [] { this_thread::yield(); });
+  });
+  INFO(run.errors);
+  CHECK(run.exited_with(0));
+  CHECK(run.errors.find("options::activations is all, which this kernel or this build refuses") != std::string::npos);
 }
 
 TEST_CASE("a kernel that has nothing new is described as such") {

@@ -1,6 +1,5 @@
 #include "upcall/activation.hpp"
 
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -9,8 +8,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -67,7 +64,7 @@ activations::activations(handler& scheduler, processor& word, std::uint32_t most
 
 void activations::prepare_all_code() {
   return_trap trial;
-  all_code = trial.open(*vessels_.front()) == 0 && take_sigtrap();
+  all_code = others_can_be_looked_at() && trial.open(*vessels_.front()) == 0 && take_sigtrap();
   trial.close();
   open_monitor(1);
   all_code = all_code && of(1).monitor.is_open();
@@ -338,15 +335,7 @@ int activations::kernel_thread_of(std::uint32_t number) const noexcept {
 }
 
 int activations::system_call_of(std::uint32_t number) const noexcept {
-  char text[160];
-  std::snprintf(text, sizeof text, "/proc/self/task/%d/syscall", kernel_thread_of(number));
-  const int fd = ::open(text, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -1;
-  const ssize_t n = ::read(fd, text, sizeof text - 1);
-  ::close(fd);
-  if (n <= 0 || text[0] < '0' || text[0] > '9') return -1;  // "running", or a fault: "-1 …"
-  text[n] = '\0';
-  return static_cast<int>(std::strtol(text, nullptr, 10));
+  return whereabouts_of(kernel_thread_of(number)).call;
 }
 
 // A futex of our own: std::atomic::wait of this library shares its waiting places, so that an alert would wake many.

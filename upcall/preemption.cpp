@@ -203,19 +203,31 @@ int ticker::perf_refusal() noexcept {
 
 // ---- where others are ----
 
+namespace {
+
+// Reads /proc/…/`file` of a kernel thread of ours. @returns false when it is gone, or the kernel does not tell.
+template <std::size_t Size> bool read_of(int kernel_thread, const char* file, std::array<char, Size>& text) noexcept {
+  std::snprintf(text.data(), Size, "/proc/self/task/%d/%s", kernel_thread, file);
+  const int fd = ::open(text.data(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const ssize_t n = ::read(fd, text.data(), Size - 1);
+  ::close(fd);
+  text[n > 0 ? static_cast<std::size_t>(n) : 0] = '\0';
+  return n > 0;
+}
+
+using call_text = std::array<char, 256>;
+using state_text = std::array<char, 512>;
+
+}  // namespace
+
 // /proc/…/syscall: "running", or the call, its six arguments, stack pointer and instruction pointer; "-1" and the pointers when
 // it waits outside of a call.
 whereabouts whereabouts_of(int kernel_thread) noexcept {
-  char text[256];
-  std::snprintf(text, sizeof text, "/proc/self/task/%d/syscall", kernel_thread);
-  const int fd = ::open(text, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return {};
-  const ssize_t n = ::read(fd, text, sizeof text - 1);
-  ::close(fd);
-  if (n <= 0) return {};
-  text[n] = '\0';
+  call_text text;
+  if (!read_of(kernel_thread, "syscall", text)) return {};
   if (text[0] != '-' && (text[0] < '0' || text[0] > '9')) return {};
-  char* rest = text;
+  char* rest = text.data();
   whereabouts found;
   found.waits = true;
   found.call = static_cast<int>(std::strtol(rest, &rest, 10));
@@ -229,15 +241,9 @@ whereabouts whereabouts_of(int kernel_thread) noexcept {
 // 30th.
 bool would_take(int kernel_thread, int signal) noexcept {
   constexpr int words_before = 29;
-  char text[512];
-  std::snprintf(text, sizeof text, "/proc/self/task/%d/stat", kernel_thread);
-  const int fd = ::open(text, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  const ssize_t n = ::read(fd, text, sizeof text - 1);
-  ::close(fd);
-  if (n <= 0) return false;
-  text[n] = '\0';
-  const char* word = std::strrchr(text, ')');
+  state_text text;
+  if (!read_of(kernel_thread, "stat", text)) return false;
+  const char* word = std::strrchr(text.data(), ')');
   if (word == nullptr || word[1] != ' ' || word[2] == 'T' || word[2] == 't') return false;
   word += 2;
   for (int i = 0; i < words_before; ++i) {
@@ -253,6 +259,14 @@ std::size_t read_memory(const void* from, void* to, std::size_t bytes) noexcept 
   const iovec target{to, bytes};
   const ssize_t n = bytes == 0 ? 0 : ::process_vm_readv(::getpid(), &target, 1, &source, 1, 0);
   return n < 0 ? 0 : static_cast<std::size_t>(n);
+}
+
+bool others_can_be_looked_at() noexcept {
+  const int here = this_kernel_thread();
+  int copy = 0;
+  call_text call;
+  state_text state;
+  return peek(&here, copy) && read_of(here, "syscall", call) && read_of(here, "stat", state);
 }
 
 std::int64_t core_time_of(int kernel_thread) noexcept {

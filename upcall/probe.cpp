@@ -239,6 +239,8 @@ item all_code() {
   if (!upcall::waits_can_be_left())
     return {what, false, "needs x86-64, without sanitizers, valgrind, and a malloc that is linked into the program" + instead};
   if (const auto no = switch_monitor::refusal(); no.event != 0 || no.buffer != 0) return {what, false, "needs perf" + instead};
+  if (!upcall::others_can_be_looked_at())
+    return {what, false, "needs /proc, and process_vm_readv of the process itself" + instead};
   if (!upcall::sigtrap_is_free()) return {what, false, "the program handles SIGTRAP, which this needs" + instead};
   upcall::trap_receiver nobody{nullptr};
   upcall::engine::return_trap trial;

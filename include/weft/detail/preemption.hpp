@@ -90,6 +90,9 @@ template <class T> bool peek(const T* from, T& to) noexcept {
   return read_memory(from, static_cast<void*>(&to), sizeof to) == sizeof to;
 }
 
+/// Whether the kernel answers such questions at all: /proc is there, and process_vm_readv(2) allowed.
+[[nodiscard]] bool others_can_be_looked_at() noexcept;
+
 /// Time for which `kernel_thread` had a core so far, in nanoseconds; 0 when it is gone.
 [[nodiscard]] std::int64_t core_time_of(int kernel_thread) noexcept;
 
