@@ -50,14 +50,15 @@ bool begins_although_cancelled(upcall::opcode code) noexcept { return code == up
 }  // namespace
 
 std::int32_t perform(upcall::operation& request, time_point deadline) {
-  if (current_thread() == nullptr) [[unlikely]] {
-    return with_processor(upcall::name(upcall::cause_of(request.code)).data(), [&] { return perform(request, deadline); });
-  }
-  scheduler& s = sched::scheduler_of_caller(upcall::name(upcall::cause_of(request.code)).data());
+  const upcall::cause why = upcall::cause_of(request.code);
+  const char* const what = upcall::name(why).data();
+  if (current_thread() == nullptr) [[unlikely]]
+    return with_processor(what, [&] { return perform(request, deadline); });
+  scheduler& s = sched::scheduler_of_caller(what);
   const cancellation mode = begins_although_cancelled(request.code) ? cancellation::shielded : cancellation::allowed;
   if (s.refuses_wait(mode)) [[unlikely]] throw_cancelled();
   waiter self;
-  self.what = upcall::name(upcall::cause_of(request.code)).data();
+  self.what = what;
   self.object = reinterpret_cast<const void*>(static_cast<std::intptr_t>(request.fd));
   self.operation = &request;
   self.thread = s.current;
@@ -70,7 +71,7 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
     return request.result;
   }
   self.shielded = mode == cancellation::shielded || s.unwinding();
-  s.note_blocked(upcall::cause_of(request.code));
+  s.note_blocked(why);
   s.park(self, thread_state::in_kernel);
   if (request.result == -ECANCELED) [[unlikely]] {
     if (self.reason == wake_reason::timed_out) return -ETIMEDOUT;

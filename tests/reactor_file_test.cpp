@@ -275,3 +275,40 @@ TEST_CASE("a FIFO is asked for its writer without taking anything, and the pipe 
   ::close(again);
   ::close(reader);
 }
+
+// Dropping a file's pages makes a read of it wait; some file systems keep them all the same, or refuse to be asked.
+TEST_CASE("reads of files that were in memory are made at once from then on, though others could run, until one would wait") {
+  with_each_engine([](engine& e) {
+    if (!e.others) return;
+    directory where;
+    const int hot = open_file(e, where / "hot", O_RDWR | O_CREAT);
+    const int cold = open_file(e, where / "cold", O_RDWR | O_CREAT);
+    CHECK(e.carry_out(made(opcode::write, hot, "in memory")) == 9);
+    CHECK(e.carry_out(made(opcode::write, cold, std::string(4 << 20, 'c'))) == 4 << 20);
+    CHECK(e.carry_out(std::make_unique<request>(opcode::sync, cold)) == 0);
+    const auto read_at = [&](int fd, off_t offset) {
+      auto r = made(opcode::read, fd, 4);
+      r->offset = offset;
+      return r;
+    };
+    char c = 0;
+    iovec one{&c, 1};
+    if (::preadv2(hot, &one, 1, 0, RWF_NOWAIT) < 0) return;
+
+    const auto first = read_at(hot, 0);
+    CHECK_FALSE(e.start(*first));  // nothing is known yet
+    e.poll();
+    CHECK(first->text() == "in m");
+    const auto again = read_at(hot, 3);
+    CHECK(e.start(*again));
+    CHECK(again->text() == "memo");
+
+    CHECK(::posix_fadvise(cold, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    const bool dropped = ::preadv2(cold, &one, 1, 2 << 20, RWF_NOWAIT) < 0 && errno == EAGAIN;
+    const auto waits = read_at(cold, 1 << 20);
+    CHECK(e.start(*waits) != dropped);
+    e.finish(waits);
+    CHECK(waits->text() == "cccc");
+    for (const int fd : {hot, cold}) CHECK(e.close(fd) == 0);
+  });
+}

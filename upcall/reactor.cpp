@@ -136,6 +136,8 @@ void reactor::flush() {
     if (ring_->in_flight() != 0) reap();
   }
   if (ring_->has_prepared()) submit();  // cancellations
+  if (flushed_ != file_reads::none) in_memory_ = flushed_ == file_reads::all_done && ring_->in_flight() == 0;
+  flushed_ = file_reads::none;
 }
 
 // After a full read nobody knows whether there is more. Where it turned out that there is not, the next time one poll(2) for
@@ -167,6 +169,7 @@ void reactor::carry_out(operation& op, bool through_ring) {
 }
 
 void reactor::carry_out_file(operation& op) {
+  if (op.code == opcode::read && flushed_ == file_reads::none) flushed_ = file_reads::all_done;
   if (how_ == transfer::ring && !op.portable && ring_->usable()) {
     while (ring_->full()) submit();
     return ring_->prepare_file(op);
@@ -219,6 +222,7 @@ void reactor::to_worker(operation& op) {
   descriptor_entry* const entry = entry_of(op);
   if (entry == nullptr && op.code != opcode::open) return file_done(op, part_or(op, -EBADF));
   if (entry != nullptr) ++entry->held;
+  if (op.code == opcode::read) flushed_ = file_reads::some_wait;
   set_place(op, place::in_worker);
   workers_->submit(op);
 }

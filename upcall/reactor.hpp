@@ -151,6 +151,9 @@ class reactor final : public source {
   time_point waits_since_{};  // when the latest of them came, or last something came of it
   scratch_pipe scratch_;
   transfer how_;
+  enum class file_reads : std::uint8_t { none, all_done, some_wait };
+  file_reads flushed_ = file_reads::none;  // by the flush under way
+  bool in_memory_ = false;                 // what was last read from files was there
   bool ring_news_ = false;  // the ring said that the epoll set has news
   std::size_t asked_count_ = 0;
   std::array<pollfd, asked_at_once> asked_{};       // doubtful descriptors,
