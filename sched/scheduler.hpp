@@ -115,6 +115,13 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// Owned by subscriptions; expired ones are dropped at the next delivery.
   void observe(const std::shared_ptr<observer>& who);
 
+  // ---- being asked to end (cancel.cpp) ----
+
+  /// The running thread enters a scope or a shield. @throws std::bad_alloc for want of a timer
+  void enter(detail::cancel_frame& f, time_point deadline);
+  void leave(detail::cancel_frame& f) noexcept;
+  void cancel(detail::cancel_frame& f) noexcept;
+
   // ---- regions and activations (region.cpp, activation.cpp) ----
 
   /// The running thread begins a region of blocking(). It may come back on another kernel thread.
@@ -197,6 +204,10 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void poll_if_due();
   time_point trim_spare_stacks();
   void expire_timers();
+  static bool is_to_end(const thread_record& t) noexcept;
+  void reconsider_end(thread_record& t) noexcept;
+  void end_wait_of(thread_record& t) noexcept;
+  void end_stretch(waiter& alarm) noexcept;
   [[nodiscard]] bool posts_due() const noexcept;
   void take_posts();
   void cancel_all() noexcept;

@@ -262,7 +262,8 @@ TEST_CASE("a cancelled select has carried out nothing and waits nowhere any more
     int sent = 5;
     weft::thread waits([&] {
       std::optional<int> got;
-      static_cast<void>(weft::select(weft::on_receive(a, got), weft::on_send(b, sent), weft::on_acquire(s), weft::on_timeout(1h)));
+      static_cast<void>(
+          weft::select(weft::on_receive(a, got), weft::on_send(b, sent), weft::on_acquire(s), weft::on_timeout(1h)));
     });
     weft::this_thread::yield();
     waits.request_cancel();

@@ -89,6 +89,7 @@ class select_case {
 /// Cost: O(cases), once before and once after the wait, whatever happens meanwhile.
 std::size_t select(std::span<select_case> cases);
 
+/// The same: `select(on_receive(a, x), on_timeout(1s))`.
 template <std::same_as<select_case>... Cases> std::size_t select(Cases... cases) {
   std::array<select_case, sizeof...(Cases)> all{cases...};
   return select(std::span<select_case>(all));
@@ -124,6 +125,7 @@ template <class T> struct channel_cases {
   static select_case on_send(channel<T>& to, T& value) noexcept { return {sending, &to, &value}; }
 };
 
+// The same for a permit.
 struct semaphore_case {
   static semaphore_base& of(const select_case& c) noexcept { return *static_cast<semaphore_base*>(c.object_); }
 
@@ -161,6 +163,7 @@ template <class T> [[nodiscard]] select_case on_send(channel<T>& to, std::type_i
 template <class T> [[nodiscard]] select_case on_send(channel<T>* to, std::type_identity_t<T>& value) noexcept {
   return to == nullptr ? select_case() : on_send(*to, value);
 }
+/// The same for a temporary.
 template <class T> [[nodiscard]] select_case on_send(channel<T>* to, std::type_identity_t<T>&& value) noexcept {
   return to == nullptr ? select_case() : on_send(*to, value);
 }

@@ -34,6 +34,7 @@ struct waiter {
   wake_reason reason = wake_reason::granted;
   bool shielded = false;                   // a cancellation leaves this wait alone
   bool one_of_many = false;                // of a select: see weft/select.hpp
+  bool ends_stretch = false;               // nobody waits with it: its time ends a weft::cancel_scope
 };
 
 /// The threads that wait for one thing, first come first served. One pointer: the first waiter, whose `previous` is the last.
