@@ -291,6 +291,7 @@ void scheduler::park(waiter& w, thread_state state) {
 void scheduler::make_ready_again(thread_record& t) noexcept { make_ready(t); }
 
 [[gnu::always_inline]] inline void scheduler::end_wait_here(waiter& w, detail::wake_reason why) noexcept {
+  if (w.one_of_many) [[unlikely]] return end_select(w, why);
   w.reason = why;
   w.thread->waits_on = nullptr;
   clear_deadline(w);

@@ -52,6 +52,7 @@ std::string wait_text(const thread_record& t) {
   if (w.operation != nullptr) return operation_text(*w.operation, what);
   if (what == "sleep") return "sleep";
   if (what == "join") return "join of " + who(*awaited_by(t));
+  if (what == "select") return text_of_select(w);
   std::string text = std::string(what) + " " + address_text(w.object);
   if (what != "mutex") return text;
   const thread_record* const owner = owner_of(w.object);

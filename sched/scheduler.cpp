@@ -226,6 +226,10 @@ time_point scheduler::trim_spare_stacks() {
 void scheduler::expire_timers() {
   const time_point now = source->now();
   while (waiter* const w = timers_.expire(now)) {
+    if (w->ends_stretch) {
+      end_stretch(*w);
+      continue;
+    }
     if (w->operation != nullptr) {
       w->reason = detail::wake_reason::timed_out;  // its thread stays in_kernel until the kernel has let go
       source->cancel(*w->operation);

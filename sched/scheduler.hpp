@@ -78,6 +78,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void let_others_run();
   void wait_in(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode);
   void end_wait_here(waiter& w, detail::wake_reason why) noexcept;
+  /// Of one that stands for many: none of the others is waited for any more (select.cpp).
+  void end_select(waiter& w, detail::wake_reason why) noexcept;
 
   void set_deadline(waiter& w, time_point deadline) {
     if (deadline != never) timers_.arm(w, deadline);
@@ -88,6 +90,11 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// An operation completed without a wait: counts like a switch, so that a thread that never waits starves nobody.
   void completed_at_once() {
     if (--budget_ == 0) [[unlikely]] yield_to_activation();
+  }
+  /// One of the numbers below `n`, by lot.
+  [[nodiscard]] std::uint32_t draw(std::uint32_t n) noexcept {
+    lots_ = lots_ * 1664525 + 1013904223;  // W. H. Press et al., Numerical Recipes
+    return static_cast<std::uint32_t>(std::uint64_t{lots_} * n >> 32);
   }
   /// True when a wait in `mode` is refused because of a cancellation. That counts as well: the thread may try for ever.
   [[nodiscard]] bool refuses_wait(detail::cancellation mode) {
@@ -107,6 +114,13 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   using observer = std::function<void(std::span<const upcall::event>)>;
   /// Owned by subscriptions; expired ones are dropped at the next delivery.
   void observe(const std::shared_ptr<observer>& who);
+
+  // ---- being asked to end (cancel.cpp) ----
+
+  /// The running thread enters a scope or a shield. @throws std::bad_alloc for want of a timer
+  void enter(detail::cancel_frame& f, time_point deadline);
+  void leave(detail::cancel_frame& f) noexcept;
+  void cancel(detail::cancel_frame& f) noexcept;
 
   // ---- regions and activations (region.cpp, activation.cpp) ----
 
@@ -190,6 +204,10 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void poll_if_due();
   time_point trim_spare_stacks();
   void expire_timers();
+  static bool is_to_end(const thread_record& t) noexcept;
+  void reconsider_end(thread_record& t) noexcept;
+  void end_wait_of(thread_record& t) noexcept;
+  void end_stretch(waiter& alarm) noexcept;
   [[nodiscard]] bool posts_due() const noexcept;
   void take_posts();
   void cancel_all() noexcept;
@@ -294,6 +312,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
 
   options options_;
   timer_queue timers_;
+  std::uint32_t lots_ = 1;  // see draw
   record_pool records_;
   start_pool starts_;
   stack_pool stacks_;

@@ -62,7 +62,8 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
     std::memcpy(start->name, how.name.data(), std::min(how.name.size(), sizeof start->name - 1));
   }
 
-  made.flags = loop_.ending ? flag_cancel : 0;
+  made.flags = 0;
+  if (loop_.ending) made.flags = flag_asked | flag_cancel;
   if (all_code_) made.flags |= flag_outside;
   made.number = ++last_number_ != 0 ? last_number_ : ++last_number_;
   made.caught = nullptr;
@@ -100,7 +101,12 @@ void scheduler::detach(thread_record& t) noexcept {
 
 void scheduler::request_cancel(thread_record& t) noexcept {
   if (t.state == thread_state::finished) return;
-  set_flag(t, flag_cancel);
+  set_flag(t, flag_asked);
+  reconsider_end(t);
+}
+
+// The thread is to end: its wait throws, if it may.
+void scheduler::end_wait_of(thread_record& t) noexcept {
   waiter* const w = t.waits_on;
   if (w == nullptr || w->shielded || w->reason != detail::wake_reason::granted) return;
   if (w->operation != nullptr) {

@@ -14,6 +14,10 @@
 #include "weft/detail/start.hpp"
 #include "weft/error.hpp"
 
+namespace weft::detail {
+class cancel_frame;
+}
+
 namespace weft::sched {
 
 enum class thread_state : std::uint8_t {
@@ -54,11 +58,12 @@ struct exception_state {
 };
 
 inline constexpr std::uint8_t flag_detached = 1;
-inline constexpr std::uint8_t flag_cancel = 2;          // it was asked to end
+inline constexpr std::uint8_t flag_cancel = 2;          // its waits are to end with `cancelled`: see cancel.cpp
 inline constexpr std::uint8_t flag_floating_point = 4;  // keep its FP control words apart
 inline constexpr std::uint8_t flag_pinned = 8;          // in a region, with the processor for one operation: see region.cpp
 inline constexpr std::uint8_t flag_outside = 16;        // its own code runs outside, open to upcalls: see outside.cpp
 inline constexpr std::uint8_t flag_sliced = 32;         // … ticks among them
+inline constexpr std::uint8_t flag_asked = 64;          // it was asked to end
 inline constexpr std::uint8_t flags_of_care = flag_floating_point | flag_pinned;  // no plain switch from or to it
 
 struct carrier;
@@ -75,6 +80,7 @@ struct thread_extension {
   std::atomic<std::uint32_t> away_on{0};  // number of the activation on whose kernel thread it is away; 0: none yet
   upcall::cause away_for = upcall::cause::region;
   unsigned no_preempt = 0;  // ticks are to leave it alone
+  detail::cancel_frame* stretch = nullptr;  // the innermost scope or shield that it is in
   char name[32] = {};
 };
 

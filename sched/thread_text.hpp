@@ -25,6 +25,9 @@ plain_text& operator<<(plain_text& text, const thread_record& t) noexcept;
 /// "0x7f12…"
 [[nodiscard]] std::string address_text(const void* address);
 
+/// "select of channel receive 0x…, time": what a waiter that stands for many waits for (select.cpp).
+[[nodiscard]] std::string text_of_select(const waiter& whole);
+
 /// "1 thread", "2 threads"
 [[nodiscard]] std::string plural(std::size_t count, const char* word);
 

@@ -13,6 +13,8 @@ namespace weft {
 
 namespace detail {
 
+struct semaphore_case;  // weft/select.hpp
+
 // The counter all semaphores share. Invariant: count_ is 0 whenever somebody waits; a permit is given to the longest waiter.
 class semaphore_base {
  public:
@@ -43,6 +45,8 @@ class semaphore_base {
   void release_some(std::ptrdiff_t update, std::ptrdiff_t maximum);
 
  private:
+  friend struct semaphore_case;
+
   std::ptrdiff_t count_;
   wait_queue waiters_;
 };
@@ -54,6 +58,7 @@ class semaphore_base {
 template <std::ptrdiff_t LeastMaxValue = std::numeric_limits<std::ptrdiff_t>::max()>
 class counting_semaphore : private detail::semaphore_base {
   static_assert(LeastMaxValue >= 0);
+  friend struct detail::semaphore_case;
 
  public:
   /// @throws std::system_error(invalid_argument) unless 0 ≤ desired ≤ max().

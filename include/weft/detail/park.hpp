@@ -33,6 +33,8 @@ struct waiter {
   std::uint32_t timer = 0;                 // its place in the timer queue; 0: no deadline
   wake_reason reason = wake_reason::granted;
   bool shielded = false;                   // a cancellation leaves this wait alone
+  bool one_of_many = false;                // of a select: see weft/select.hpp
+  bool ends_stretch = false;               // nobody waits with it: its time ends a weft::cancel_scope
 };
 
 /// The threads that wait for one thing, first come first served. One pointer: the first waiter, whose `previous` is the last.
@@ -109,7 +111,7 @@ void await_end(thread_record& of, waiter& self, time_point deadline, cancellatio
 /// thread's by now: somebody else has joined.
 [[nodiscard]] bool forget(thread_record& ended, const waiter& self) noexcept;
 
-/// Ends the wait of an unlinked waiter: its thread becomes ready.
+/// Ends the wait of an unlinked waiter: its thread becomes ready. If it is one of many, the others are unlinked.
 void grant(waiter& w) noexcept;
 
 /// Unlinks the first waiter of `queue` and makes its thread ready; false when nobody waits.

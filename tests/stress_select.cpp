@@ -1,0 +1,132 @@
+// Seeded schedules of selects: threads that send, receive, take permits and wait for times by select and without, on channels of
+// every kind, with cancellations, on a simulated kernel. No value and no permit is lost or made. WEFT_SEED=n repeats one.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <chrono>
+#include <optional>
+#include <vector>
+
+#include "tests/simulated_source.hpp"
+#include "weft/select.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+
+struct world {
+  explicit world(simulated_source& k) : kernel(k) {}
+  simulated_source& kernel;
+  std::array<weft::channel<int>, 4> channels{weft::channel<int>(0), weft::channel<int>(0), weft::channel<int>(1),
+                                             weft::channel<int>(3)};
+  weft::counting_semaphore<> permits{2};
+  long sent = 0;
+  long received = 0;
+  int inside = 0;
+
+  weft::channel<int>& any() { return channels[kernel.below(channels.size())]; }
+};
+
+void take_permit_back(world& w) {
+  CHECK(++w.inside <= 2);
+  weft::this_thread::yield();
+  --w.inside;
+  w.permits.release();
+}
+
+// What became of a case is known by its index alone.
+struct list {
+  explicit list(world& of) : w(of) {}
+
+  void add() {
+    const std::size_t place = cases.size();
+    switch (w.kernel.below(5)) {
+      case 0:
+      case 1:
+        cases.push_back(weft::on_receive(w.any(), got[place]));
+        return kinds.push_back('r');
+      case 2:
+      case 3:
+        values[place] = 1 + static_cast<int>(w.kernel.below(1000));
+        cases.push_back(weft::on_send(w.any(), values[place]));
+        return kinds.push_back('s');
+      default:
+        cases.push_back(w.kernel.chance(3) ? weft::select_case() : weft::on_acquire(w.permits));
+        return kinds.push_back('p');
+    }
+  }
+
+  void settle(std::size_t chosen) {
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i].has_value() == (i == chosen && kinds[i] == 'r'));
+    if (chosen >= kinds.size()) return;
+    if (kinds[chosen] == 'r') w.received += *got[chosen];
+    if (kinds[chosen] == 's') w.sent += values[chosen];
+    if (kinds[chosen] == 'p') take_permit_back(w);
+  }
+
+  static constexpr std::size_t most = 6;
+  world& w;
+  std::vector<weft::select_case> cases;
+  std::vector<char> kinds;
+  std::array<std::optional<int>, most + 1> got;
+  std::array<int, most + 1> values{};
+};
+
+void select_once(world& w) {
+  list all(w);
+  const std::size_t count = 1 + w.kernel.below(list::most);
+  for (std::size_t i = 0; i < count; ++i) all.add();
+  all.cases.push_back(w.kernel.chance(4) ? weft::otherwise() : weft::on_timeout(std::chrono::microseconds(w.kernel.below(40))));
+  all.settle(weft::select(all.cases));
+}
+
+void act(world& w) {
+  switch (w.kernel.below(6)) {
+    case 0: {
+      int value = 1 + static_cast<int>(w.kernel.below(1000));
+      const int sent = value;
+      if (w.any().try_send_for(value, 20us)) w.sent += sent;
+      return;
+    }
+    case 1:
+      if (const auto value = w.any().receive_for(20us)) w.received += *value;
+      return;
+    case 2:
+      if (w.permits.try_acquire_for(10us)) take_permit_back(w);
+      return;
+    default:
+      return select_once(w);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("selects lose nothing, make nothing, and choose one, for every schedule") {
+  for (const std::uint64_t seed : seeds(1500)) {
+    CAPTURE(seed);
+    simulated_source source(seed);
+    weft::options how;
+    how.source = &source;
+    how.switches_per_poll = 1 + static_cast<unsigned>(seed % 11);
+    weft::run(how, [&] {
+      world w(source);
+      std::vector<weft::thread> threads;
+      for (int i = 0; i < 7; ++i) {
+        threads.emplace_back([&w] {
+          for (int step = 0; step < 15; ++step) act(w);
+        });
+      }
+      for (auto& t : threads) {
+        if (source.chance(5)) t.request_cancel();
+      }
+      for (auto& t : threads) t.join();
+      for (auto& each : w.channels) {
+        while (const auto left = each.try_receive()) w.received += *left;
+      }
+      CHECK(w.sent == w.received);
+      CHECK(w.permits.try_acquire());
+      CHECK(w.permits.try_acquire());
+      CHECK_FALSE(w.permits.try_acquire());
+    });
+  }
+}
