@@ -44,6 +44,8 @@ enum class waits_for : std::uint8_t {
   latch = 8,  ///< a latch or a barrier
   inbox = 9,  ///< something from another kernel thread
   activation = 10,  ///< an activation that can carry the processor while it is in a region
+  shared_mutex = 11,
+  once_flag = 12,
 };
 
 /// "mutex", "channel receive", …: what exporters write. "other" for values of a later version.
