@@ -39,10 +39,10 @@ cv_status condition_variable::wait_deadline(std::unique_lock<mutex>& lock, time_
   try {
     reason = detail::park(waiters_, self, deadline);
   } catch (...) {
-    m.lock_slow(detail::cancellation::shielded);
+    static_cast<void>(m.lock_slow(detail::cancellation::shielded, never));
     throw;
   }
-  m.lock_slow(detail::cancellation::shielded);
+  static_cast<void>(m.lock_slow(detail::cancellation::shielded, never));
   if (reason == detail::wake_reason::cancelled) detail::throw_cancelled();
   return reason == detail::wake_reason::timed_out ? cv_status::timeout : cv_status::no_timeout;
 }

@@ -271,6 +271,16 @@ void scheduler::wait_with_care(detail::wait_queue& queue, waiter& w, time_point 
   park(w, thread_state::parked);
 }
 
+void scheduler::wait_again(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode) {
+  w.reason = detail::wake_reason::cancelled;
+  if (refuses_wait(mode)) return;
+  w.reason = detail::wake_reason::granted;
+  w.shielded = mode == detail::cancellation::shielded || unwinding();
+  set_deadline(w, deadline);  // may throw: nothing is linked yet
+  queue.push_front(w);
+  park(w, thread_state::parked);
+}
+
 void scheduler::park(waiter& w, thread_state state) {
   thread_record& self = *current;
   self.set_state(state);

@@ -13,7 +13,9 @@
 #include "sched/scheduler.hpp"
 #include "sched/thread_text.hpp"
 #include "sched/unwind.hpp"
+#include "weft/call_once.hpp"
 #include "weft/mutex.hpp"
+#include "weft/shared_mutex.hpp"
 
 namespace weft::sched {
 namespace {
@@ -29,19 +31,24 @@ bool is_waiting(const thread_record& t) noexcept {
   return (t.state == thread_state::parked || t.state == thread_state::in_kernel) && t.waits_on != nullptr;
 }
 
-// Who holds a mutex now, which is what a circle is made of; null when nobody does. The address of a standard-layout object is
-// that of its first member, and the lowest bit of that one is no part of the record's address.
-const thread_record* owner_of(const void* mutex_address) noexcept {
+// Who holds a lock now, or makes the call that a once_flag waits for: what a circle is made of. Null when nobody does, or when
+// many share it. The address of a standard-layout object is that of its first member, and the lowest bit of that one is no part
+// of the record's address.
+const thread_record* owner_of(const waiter& w) noexcept {
   static_assert(std::is_standard_layout_v<mutex> && sizeof(mutex) == 2 * sizeof(void*), "the holder is its first member");
-  const std::uintptr_t holder = *static_cast<const std::uintptr_t*>(mutex_address);
+  static_assert(std::is_standard_layout_v<once_flag> && sizeof(once_flag) == 2 * sizeof(void*), "the caller is its first member");
+  if (w.what == std::string_view("shared_mutex")) return detail::only_holder(*static_cast<const shared_mutex*>(w.object));
+  const std::uintptr_t holder = *static_cast<const std::uintptr_t*>(w.object);
   return reinterpret_cast<const thread_record*>(holder & ~std::uintptr_t{1});
 }
+
+bool has_owner(std::string_view what) noexcept { return what == "mutex" || what == "shared_mutex" || what == "once_flag"; }
 
 // The thread that another one waits for; null when it waits for something else.
 const thread_record* awaited_by(const thread_record& t) noexcept {
   if (!is_waiting(t)) return nullptr;
   const std::string_view what = t.waits_on->what;
-  if (what == "mutex") return owner_of(t.waits_on->object);
+  if (has_owner(what)) return owner_of(*t.waits_on);
   if (what == "join") return static_cast<const thread_record*>(t.waits_on->object);
   return nullptr;
 }
@@ -54,10 +61,10 @@ std::string wait_text(const thread_record& t) {
   if (what == "join") return "join of " + who(*awaited_by(t));
   if (what == "select") return text_of_select(w);
   std::string text = std::string(what) + " " + address_text(w.object);
-  if (what != "mutex") return text;
-  const thread_record* const owner = owner_of(w.object);
+  const thread_record* const owner = has_owner(what) ? owner_of(w) : nullptr;
   if (owner == nullptr) return text;
-  return text + " held by " + who(*owner) + (owner->state == thread_state::finished ? ", which has ended" : "");
+  text += (what == "once_flag" ? " called by " : " held by ") + who(*owner);
+  return owner->state == thread_state::finished ? text + ", which has ended" : text;
 }
 
 // What groups of threads have in common: the place in the program where they are.

@@ -72,6 +72,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void park(waiter& w, thread_state state);
   /// Links the waiter, parks, and leaves in `w.reason` how the wait ended. @throws std::bad_alloc for want of a timer
   void wait_with_care(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode);
+  /// The same for a waiter that was granted in vain: it comes before all others of the queue.
+  void wait_again(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode);
   void end_wait(waiter& w, detail::wake_reason why) noexcept;
 
   // The same as yield, wait_with_care and end_wait, inlined into the few functions of dispatch.cpp that must be fast.

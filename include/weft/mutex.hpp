@@ -1,11 +1,13 @@
-// Mutual exclusion between the threads of one scheduler.
+// Mutual exclusion between the threads of one scheduler: `mutex`, `timed_mutex`, `recursive_mutex`, `recursive_timed_mutex`.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
-#include <mutex>  // std::lock_guard, std::unique_lock, std::adopt_lock, … work with weft::mutex
+#include <mutex>  // std::lock_guard, std::unique_lock, std::adopt_lock, … work with all of these
 
 #include "weft/detail/park.hpp"
 #include "weft/detail/region.hpp"
+#include "weft/detail/timed_lock.hpp"
 #include "weft/error.hpp"
 
 namespace weft {
@@ -31,12 +33,7 @@ class mutex {
   /// @throws std::system_error: resource_deadlock_would_occur when the caller holds it already, operation_not_permitted
   ///         off a weft thread; weft::cancelled.
   void lock() {
-    detail::thread_record* const self = detail::current_thread();
-    if (self != nullptr && holder_ == 0) [[likely]] {
-      holder_ = word(self);
-    } else {
-      lock_slow(detail::cancellation::allowed);
-    }
+    if (!take_free()) static_cast<void>(lock_slow(detail::cancellation::allowed, never));
   }
 
   /// Takes the mutex if nobody holds it. @returns whether it did. @throws operation_not_permitted off a weft thread.
@@ -61,10 +58,18 @@ class mutex {
 
  private:
   friend class condition_variable;
+  friend class timed_mutex;
   static std::uintptr_t word(const detail::thread_record* t) noexcept { return reinterpret_cast<std::uintptr_t>(t); }
-  void lock_slow(detail::cancellation mode);
+  [[nodiscard]] bool take_free() noexcept {
+    detail::thread_record* const self = detail::current_thread();
+    if (self == nullptr || holder_ != 0) [[unlikely]] return false;
+    holder_ = word(self);
+    return true;
+  }
+  [[nodiscard]] bool held_by(const detail::thread_record& t) const noexcept { return (holder_ & ~promised) == word(&t); }
+  bool lock_slow(detail::cancellation mode, time_point deadline);
   void check_home(const detail::thread_record& self) const noexcept;
-  void take_up(detail::waiter& w, detail::cancellation mode);
+  bool take_up(detail::waiter& w, detail::cancellation mode, time_point deadline);
   void unlock_slow();
   [[noreturn]] void destroyed_locked() noexcept;
 
@@ -73,6 +78,107 @@ class mutex {
   static constexpr std::uintptr_t promised = 1;
   std::uintptr_t holder_ = 0;
   detail::wait_queue waiters_;
+};
+
+/// As `std::timed_mutex`: a `mutex` for which one can wait a limited time. Whoever waits so is served in turn as well.
+class timed_mutex : private mutex {
+ public:
+  constexpr timed_mutex() noexcept = default;
+  using mutex::lock;
+  using mutex::try_lock;
+  using mutex::unlock;
+
+  /// Waits at most `timeout` until the mutex is the caller's; zero or less: as `try_lock`. @returns whether it is.
+  /// @throws as `lock`
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return take_free() || lock_by(detail::deadline_after(timeout));
+  }
+
+  /// The same, at most until `when` on any clock: a clock that is set back meanwhile is asked again.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& when) {
+    return take_free() || detail::lock_until(when, [this](time_point deadline) { return lock_by(deadline); });
+  }
+
+ private:
+  friend class recursive_mutex;
+  using mutex::held_by;
+  bool lock_by(time_point deadline);
+};
+
+/// As `std::recursive_mutex`: the thread that holds it may lock it again, up to a million times, and holds it until it has
+/// unlocked it as often. Who waits, in which order, and whose it may be: as `mutex`.
+class recursive_mutex {
+ public:
+  constexpr recursive_mutex() noexcept = default;
+  recursive_mutex(const recursive_mutex&) = delete;
+  recursive_mutex& operator=(const recursive_mutex&) = delete;
+
+  /// Waits until the mutex is the caller's, once more if it is already.
+  /// @throws std::system_error: resource_unavailable_try_again when the caller has locked it a million times,
+  ///         operation_not_permitted off a weft thread; weft::cancelled.
+  void lock() {
+    if (!holds()) return inner_.lock();
+    if (again_ == most_again) [[unlikely]] too_often();
+    ++again_;
+  }
+
+  /// Takes the mutex if nobody else holds it. @returns whether it did: not if the caller has locked it a million times.
+  /// @throws operation_not_permitted off a weft thread.
+  [[nodiscard]] bool try_lock() {
+    if (!holds()) return inner_.try_lock();
+    if (again_ == most_again) [[unlikely]] return false;
+    ++again_;
+    return true;
+  }
+
+  /// Undoes one lock; the last one hands the mutex to the longest waiter.
+  /// @throws std::system_error(operation_not_permitted) when the caller does not hold it.
+  void unlock() {
+    if (holds() && again_ != 0) {
+      --again_;
+    } else {
+      inner_.unlock();
+    }
+  }
+
+ private:
+  friend class recursive_timed_mutex;
+  static constexpr std::uint32_t most_again = 999'999;
+
+  // What it tells stays true until the caller itself locks or unlocks, also in a region.
+  [[nodiscard]] bool holds() const {
+    const detail::thread_record* const self = detail::current_thread();
+    if (self == nullptr) [[unlikely]] return detail::with_processor("recursive_mutex::lock", [this] { return holds(); });
+    return inner_.held_by(*self);
+  }
+  [[noreturn]] static void too_often();
+
+  timed_mutex inner_;
+  std::uint32_t again_ = 0;  // locks of the holder's beyond its first; only the holder looks at it
+};
+
+/// As `std::recursive_timed_mutex`: a `recursive_mutex` for which one can wait a limited time.
+class recursive_timed_mutex : private recursive_mutex {
+ public:
+  constexpr recursive_timed_mutex() noexcept = default;
+  using recursive_mutex::lock;
+  using recursive_mutex::try_lock;
+  using recursive_mutex::unlock;
+
+  /// As `timed_mutex::try_lock_for`; the holder takes it once more at once, or gets false after a million times.
+  /// @throws operation_not_permitted off a weft thread; weft::cancelled.
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return holds() ? try_lock() : inner_.try_lock_for(timeout);
+  }
+
+  /// The same, at most until `when` on any clock.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& when) {
+    return holds() ? try_lock() : inner_.try_lock_until(when);
+  }
 };
 
 }  // namespace weft

@@ -45,6 +45,8 @@ enum class waits_for : std::uint8_t {
   inbox = 9,  ///< something from another kernel thread
   activation = 10,  ///< an activation that can carry the processor while it is in a region
   select = 11,      ///< the first of several things
+  shared_mutex = 12,
+  once_flag = 13,
 };
 
 /// "mutex", "channel receive", …: what exporters write. "other" for values of a later version.

@@ -138,7 +138,7 @@ template <class Rep, class Period>
 [[nodiscard]] time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
   using std::chrono::ceil;
   const time_point start = now();
-  if (timeout <= timeout.zero()) return start;
+  if (!(timeout > timeout.zero())) return start;  // also where it is no number
   const std::chrono::duration<long double> left = never - start;
   if (std::chrono::duration<long double>(timeout) >= left) return never - duration(1);  // a deadline all the same
   return start + ceil<duration>(timeout);
