@@ -12,6 +12,7 @@
 #include "sched/stack.hpp"
 #include "weft/detail/park.hpp"
 #include "weft/detail/start.hpp"
+#include "weft/detail/thread_exit.hpp"
 #include "weft/error.hpp"
 
 namespace weft::sched {
@@ -75,6 +76,7 @@ struct thread_extension {
   std::atomic<std::uint32_t> away_on{0};  // number of the activation on whose kernel thread it is away; 0: none yet
   upcall::cause away_for = upcall::cause::region;
   unsigned no_preempt = 0;  // ticks are to leave it alone
+  detail::thread_exit_call* exit_calls = nullptr;  // newest first; only the thread itself looks at them
   char name[32] = {};
 };
 
