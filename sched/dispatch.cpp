@@ -248,7 +248,7 @@ void scheduler::yield_to_activation() {
                                                       detail::cancellation mode) {
   thread_record& self = *current;
   thread_record* const next = ready_.front();
-  if (!plain_switch(self, next) || deadline != never || self.has(flag_cancel) || !among_own(queue, self)) [[unlikely]] {
+  if (!plain_switch(self, next) || deadline != never || self.has(flags_of_cancellation) || !among_own(queue, self)) [[unlikely]] {
     return wait_with_care(queue, w, deadline, mode);
   }
   w.thread = &self;
@@ -267,7 +267,7 @@ void scheduler::wait_with_care(detail::wait_queue& queue, waiter& w, time_point 
   if (refuses_wait(mode)) return;
   w.reason = detail::wake_reason::granted;
   w.thread = current;
-  w.shielded = mode == detail::cancellation::shielded || unwinding();
+  w.shielded = mode == detail::cancellation::shielded || shielded();
   set_deadline(w, deadline);  // may throw: nothing is linked yet
   queue.push_back(w);
   park(w, thread_state::parked);

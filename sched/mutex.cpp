@@ -38,7 +38,7 @@ void mutex::take_up(detail::waiter& w, detail::cancellation mode) {
   while (holder_ != promised) {
     holder_ &= ~promised;
     if (s.refuses_wait(mode)) detail::throw_cancelled();
-    w.shielded = mode == detail::cancellation::shielded || s.unwinding();
+    w.shielded = mode == detail::cancellation::shielded || s.shielded();
     waiters_.push_front(w);
     s.park(w, sched::thread_state::parked);
     if (w.reason == detail::wake_reason::cancelled) detail::throw_cancelled();

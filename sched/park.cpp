@@ -2,6 +2,7 @@
 #include "weft/detail/park.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <system_error>
 
@@ -26,6 +27,28 @@ bool runs_a_scheduler() noexcept { return weft_this_scheduler != &off_weft; }
 using sched::scheduler;
 using sched::thread_state;
 
+cancellation_shield::cancellation_shield() : outermost_(!covers_caller()) {
+  if (outermost_) set(true);
+}
+
+cancellation_shield::~cancellation_shield() {
+  if (outermost_) set(false);
+}
+
+void cancellation_shield::set(bool on) {
+  thread_record* const self = current_thread();
+  if (self == nullptr) return with_processor("a wait that must not be ended", [on] { set(on); });
+  const unsigned flags = on ? self->flags | sched::flag_shielded : self->flags & ~unsigned{sched::flag_shielded};
+  std::atomic_ref(self->flags).store(static_cast<std::uint8_t>(flags), std::memory_order_relaxed);
+}
+
+// atomic: inside a region the one who asks may be on another kernel thread than the one who holds the processor.
+bool cancellation_shield::covers_caller() noexcept {
+  const scheduler_face& face = this_scheduler_face();
+  thread_record* const self = face.current != nullptr ? face.current : face.away;
+  return self != nullptr && (std::atomic_ref(self->flags).load(std::memory_order_relaxed) & sched::flag_shielded) != 0;
+}
+
 wake_reason sleep(time_point deadline) {
   if (current_thread() == nullptr) [[unlikely]] {
     return with_processor("this_thread::sleep_until", [&] { return sleep(deadline); });
@@ -35,7 +58,7 @@ wake_reason sleep(time_point deadline) {
   waiter self;
   self.what = "sleep";
   self.thread = s.current;
-  self.shielded = s.unwinding();
+  self.shielded = s.shielded();
   s.set_deadline(self, std::min(deadline, never - duration(1)));
   s.note_blocked(upcall::cause::timer);
   s.park(self, thread_state::parked);
@@ -70,7 +93,7 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
     s.completed_at_once();
     return request.result;
   }
-  self.shielded = mode == cancellation::shielded || s.unwinding();
+  self.shielded = mode == cancellation::shielded || s.shielded();
   s.note_blocked(why);
   s.park(self, thread_state::in_kernel);
   if (request.result == -ECANCELED) [[unlikely]] {

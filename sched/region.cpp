@@ -313,7 +313,8 @@ void leave_region() noexcept {
 }
 
 void end_if_cancelled() {
-  if (this_thread::cancel_requested() && std::uncaught_exceptions() == 0) throw_cancelled();
+  if (!this_thread::cancel_requested() || std::uncaught_exceptions() != 0 || cancellation_shield::covers_caller()) return;
+  throw_cancelled();
 }
 
 region_pause::region_pause(const char* call) : in_region_(sched::scheduler_outside() == nullptr) {

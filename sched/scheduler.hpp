@@ -59,9 +59,10 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// True when a wait in `mode` must end at once because the running thread was asked to end. A thread that unwinds is left
   /// alone: its destructors may block.
   [[nodiscard]] bool must_cancel(detail::cancellation mode) const noexcept {
-    return current->has(flag_cancel) && mode == detail::cancellation::allowed && !unwinding();
+    return current->has(flag_cancel) && mode == detail::cancellation::allowed && !shielded();
   }
   [[nodiscard]] bool unwinding() const noexcept { return exceptions_->uncaught != 0; }
+  [[nodiscard]] bool shielded() const noexcept { return unwinding() || current->has(flag_shielded); }
 
   // ---- giving the processor away (scheduler.cpp) ----
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "sched/scheduler.hpp"
+#include "weft/detail/park.hpp"
 
 namespace weft::detail {
 
@@ -16,7 +17,9 @@ void at_thread_exit(thread_exit_call& call) {
 
 // A child made by fork() has no scheduler to wake anybody in: thread_main says what is to be said.
 void run_exit_calls(thread_record& self) noexcept {
-  while (on_weft_thread() && self.extension->exit_calls != nullptr) {
+  if (!on_weft_thread()) return;
+  const cancellation_shield until_the_end;
+  while (self.extension->exit_calls != nullptr) {
     thread_exit_call& call = *self.extension->exit_calls;
     self.extension->exit_calls = call.next;
     call.run(call);

@@ -60,7 +60,9 @@ inline constexpr std::uint8_t flag_floating_point = 4;  // keep its FP control w
 inline constexpr std::uint8_t flag_pinned = 8;          // in a region, with the processor for one operation: see region.cpp
 inline constexpr std::uint8_t flag_outside = 16;        // its own code runs outside, open to upcalls: see outside.cpp
 inline constexpr std::uint8_t flag_sliced = 32;         // … ticks among them
+inline constexpr std::uint8_t flag_shielded = 64;        // no cancellation ends its waits: detail::cancellation_shield
 inline constexpr std::uint8_t flags_of_care = flag_floating_point | flag_pinned;  // no plain switch from or to it
+inline constexpr std::uint8_t flags_of_cancellation = flag_cancel | flag_shielded;        // no plain wait of it
 
 struct carrier;
 

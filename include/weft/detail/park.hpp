@@ -88,6 +88,23 @@ class wait_queue {
 /// Whether a wait may be ended by a cancellation. Re-acquiring a lock or joining in a destructor may not.
 enum class cancellation : std::uint8_t { allowed, shielded };
 
+/// While one exists no cancellation ends a wait of the calling thread: for code of the program's that must be waited for, and
+/// whose waits say nothing of that, such as the `lock` of a lock of its own. Nests.
+/// @throws std::system_error(operation_not_permitted) off a weft thread.
+class cancellation_shield {
+ public:
+  cancellation_shield();
+  ~cancellation_shield();
+  cancellation_shield(const cancellation_shield&) = delete;
+  cancellation_shield& operator=(const cancellation_shield&) = delete;
+
+  [[nodiscard]] static bool covers_caller() noexcept;
+
+ private:
+  static void set(bool on);
+  bool outermost_;
+};
+
 /// Links `self` into `queue` and gives the processor away until granted, cancelled or `deadline`; `self.reason` tells which.
 /// `self.thread` is filled here. A deadline that has passed still lets other threads run once.
 /// @throws std::system_error(operation_not_permitted) off a weft thread; std::bad_alloc when the deadline finds no memory.

@@ -7,7 +7,7 @@ namespace weft::detail {
 
 /// One such thing. It is the caller's own, usually the base of what `run` needs and then frees.
 struct thread_exit_call {
-  /// Called by the ending thread, which may still call weft.
+  /// Called by the ending thread, which may still call weft; no cancellation ends its waits any more.
   void (*run)(thread_exit_call&) noexcept = nullptr;
   thread_exit_call* next = nullptr;  // at_thread_exit's
 };
