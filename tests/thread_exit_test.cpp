@@ -1,13 +1,18 @@
 // What a thread does last of all: when, in which order, and who may ask for it.
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
+#include "weft/condition_variable.hpp"
 #include "weft/detail/thread_exit.hpp"
+#include "weft/mutex.hpp"
 #include "weft/runtime.hpp"
 #include "weft/semaphore.hpp"
 #include "weft/thread.hpp"
@@ -131,4 +136,104 @@ TEST_CASE("nothing can be asked for at thread exit off a weft thread") {
   weft::detail::thread_exit_call call;
   CHECK_THROWS_WITH_AS(weft::detail::at_thread_exit(call), doctest::Contains("at_thread_exit was called outside a weft thread"),
                        std::system_error);
+}
+
+TEST_CASE("notify_all_at_thread_exit unlocks and notifies when the thread's objects are gone, by return or by cancellation") {
+  for (const bool cancelled : {false, true}) {
+    CAPTURE(cancelled);
+    simulate([&] {
+      weft::mutex m;
+      weft::condition_variable ended;
+      std::string story;
+      weft::counting_semaphore<> go(0);
+      weft::thread t({.start = weft::start::now}, [&] {
+        const writes_at_end local(story, 'l');
+        weft::notify_all_at_thread_exit(ended, std::unique_lock(m));
+        go.acquire();
+      });
+      weft::thread waits({.start = weft::start::now}, [&] {
+        std::unique_lock hold(m);  // not before the end
+        story += 'w';
+      });
+      CHECK_FALSE(m.try_lock());
+      if (cancelled) t.request_cancel();
+      if (!cancelled) go.release();
+      std::unique_lock hold(m);
+      ended.wait(hold, [&] { return !story.empty(); });
+      CHECK(story == "lw");
+      t.detach();
+      hold.unlock();
+      waits.join();
+    });
+  }
+}
+
+TEST_CASE("those who wait already are notified at thread exit, and the condition may be gone right after") {
+  simulate([] {
+    weft::mutex m;
+    int woken = 0;
+    {
+      weft::condition_variable ended;
+      bool over = false;
+      std::vector<weft::thread> waiting;
+      for (int i = 0; i < 3; ++i) {
+        waiting.emplace_back(weft::attributes{.start = weft::start::now}, [&] {
+          std::unique_lock hold(m);
+          ended.wait(hold, [&] { return over; });
+          ++woken;
+        });
+      }
+      weft::thread([&] {
+        std::unique_lock hold(m);
+        over = true;
+        weft::notify_all_at_thread_exit(ended, std::move(hold));
+      }).detach();
+      for (auto& t : waiting) t.join();
+    }
+    CHECK(woken == 3);
+  });
+}
+
+TEST_CASE("notify_all_at_thread_exit refuses a lock that does not hold its mutex, and callers off a weft thread") {
+  weft::mutex m;
+  weft::condition_variable c;
+  simulate([&] {
+    try {
+      weft::notify_all_at_thread_exit(c, std::unique_lock(m, std::defer_lock));
+      FAIL("it took a lock that does not hold its mutex");
+    } catch (const std::system_error& error) {
+      CHECK(error.code() == std::errc::operation_not_permitted);
+    }
+  });
+  CHECK_THROWS_WITH_AS(weft::notify_all_at_thread_exit(c, std::unique_lock(m, std::defer_lock)),
+                       doctest::Contains("notify_all_at_thread_exit was called outside a weft thread"), std::system_error);
+}
+
+TEST_CASE("what is done at thread exit may wait, also in a thread that was asked to end") {
+  struct waits : weft::detail::thread_exit_call {
+    weft::counting_semaphore<>* what = nullptr;
+    bool done = false;
+  };
+  simulate([] {
+    weft::counting_semaphore<> go(0);
+    waits at_exit;
+    at_exit.what = &go;
+    at_exit.run = [](weft::detail::thread_exit_call& self) noexcept {
+      auto& me = static_cast<waits&>(self);
+      me.what->acquire();
+      weft::this_thread::sleep_for(std::chrono::milliseconds(1));
+      weft::blocking([] {});
+      me.done = true;
+    };
+    weft::thread t({.start = weft::start::now}, [&] {
+      weft::detail::at_thread_exit(at_exit);
+      go.acquire();
+    });
+    t.request_cancel();
+    weft::this_thread::yield();
+    t.request_cancel();
+    go.release();
+    t.join();
+    CHECK(at_exit.done);
+  });
 }
