@@ -1,7 +1,11 @@
 #include "weft/condition_variable.hpp"
 
+#include <memory>
+#include <utility>
+
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
+#include "weft/detail/thread_exit.hpp"
 
 namespace weft {
 
@@ -49,6 +53,36 @@ cv_status condition_variable::wait_deadline(std::unique_lock<mutex>& lock, time_
 
 void condition_variable::destroyed_in_use() noexcept {
   sched::fatal("weft: a condition_variable was destroyed while threads wait on it; wake and join them first");
+}
+
+namespace {
+
+struct notification : detail::thread_exit_call {
+  condition_variable& condition;
+  std::unique_lock<mutex> lock;
+
+  notification(condition_variable& c, std::unique_lock<mutex> l) : condition(c), lock(std::move(l)) { run = &notification::send; }
+
+  // Both at once, for a thread in its own code too: nobody who sees the mutex free destroys the condition in between.
+  static void send(thread_exit_call& self) noexcept {
+    const std::unique_ptr<notification> me(&static_cast<notification&>(self));
+    const auto unlock_and_notify = [&] {
+      me->lock.unlock();
+      me->condition.notify_all();
+    };
+    if (detail::current_thread() != nullptr) return unlock_and_notify();
+    detail::with_processor("notify_all_at_thread_exit", unlock_and_notify);
+  }
+};
+
+}  // namespace
+
+void notify_all_at_thread_exit(condition_variable& condition, std::unique_lock<mutex> lock) {
+  if (!detail::on_weft_thread()) detail::throw_off_weft("notify_all_at_thread_exit");
+  if (!lock.owns_lock()) {
+    detail::throw_error(std::errc::operation_not_permitted, "notify_all_at_thread_exit: the lock given does not hold its mutex");
+  }
+  detail::at_thread_exit(*new notification(condition, std::move(lock)));
 }
 
 }  // namespace weft

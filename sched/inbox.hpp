@@ -59,6 +59,8 @@ class inbox {
   void add_poster() noexcept { posters_.fetch_add(1, std::memory_order_relaxed); }
   /// The last one wakes the scheduler, which may find itself deadlocked now.
   void remove_poster() noexcept;
+  /// The same for a thread of the scheduler, which is awake.
+  void remove_own_poster() noexcept { posters_.fetch_sub(1, std::memory_order_acq_rel); }
 
  private:
   static post* in_order(post* newest_first) noexcept;

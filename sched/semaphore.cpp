@@ -1,5 +1,6 @@
 #include "weft/semaphore.hpp"
 
+#include "sched/report.hpp"
 #include "sched/scheduler.hpp"
 
 namespace weft::detail {
@@ -15,6 +16,14 @@ void semaphore_base::release_some(std::ptrdiff_t update, std::ptrdiff_t maximum)
   for (; update > 0 && grant_first(waiters_); --update) {
   }
   count_ += update;
+}
+
+void semaphore_base::out_of_range() {
+  throw_error(std::errc::invalid_argument, "counting_semaphore: the first count must lie between 0 and max()");
+}
+
+void semaphore_base::destroyed_in_use() noexcept {
+  sched::fatal("weft: a semaphore was destroyed while threads wait on it; release it and join them first");
 }
 
 }  // namespace weft::detail

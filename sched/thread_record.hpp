@@ -12,6 +12,7 @@
 #include "sched/stack.hpp"
 #include "weft/detail/park.hpp"
 #include "weft/detail/start.hpp"
+#include "weft/detail/thread_exit.hpp"
 #include "weft/error.hpp"
 
 namespace weft::detail {
@@ -81,6 +82,7 @@ struct thread_extension {
   upcall::cause away_for = upcall::cause::region;
   unsigned no_preempt = 0;  // ticks are to leave it alone
   detail::cancel_frame* stretch = nullptr;  // the innermost scope or shield that it is in
+  detail::thread_exit_call* exit_calls = nullptr;  // newest first; only the thread itself looks at them
   char name[32] = {};
 };
 

@@ -6,8 +6,11 @@
 #include <thread>
 
 #include "tests/in_child.hpp"
+#include "weft/barrier.hpp"
 #include "weft/channel.hpp"
 #include "weft/condition_variable.hpp"
+#include "weft/condition_variable_any.hpp"
+#include "weft/latch.hpp"
 #include "weft/mutex.hpp"
 #include "weft/runtime.hpp"
 #include "weft/semaphore.hpp"
@@ -19,7 +22,10 @@ namespace {
 struct things {
   weft::mutex mutex;
   weft::condition_variable condition;
+  weft::condition_variable_any condition_any;
   weft::counting_semaphore<> semaphore{0};
+  weft::latch latch{2};
+  weft::barrier<> barrier{2};
   weft::channel<int> channel;
   weft::channel<int> full{1};
   weft::thread thread;
@@ -55,6 +61,11 @@ void wait_on_condition_with_a_mutex_of_its_own(things& t) {
   std::unique_lock hold(own);
   t.condition.wait(hold);
 }
+void wait_on_condition_any(things& t) {
+  weft::mutex own;
+  own.lock();
+  t.condition_any.wait(own);
+}
 void receive(things& t) { t.channel.receive(); }
 void send(things& t) { t.channel.send(1); }
 void send_twice(things& t) {
@@ -74,6 +85,16 @@ TEST_CASE("a mutex, a condition variable or a semaphore on which another schedul
       "semaphore", [](things& t) { t.semaphore.acquire(); }, [](things& t) { t.semaphore.release(); });
   must_end(
       "semaphore", [](things& t) { t.semaphore.acquire(); }, [](things& t) { t.semaphore.acquire(); });
+}
+
+TEST_CASE("a latch, a barrier or a condition variable for any lock on which another scheduler's threads wait ends the program") {
+  const use wait = [](things& t) { t.latch.wait(); };
+  must_end("latch", wait, wait);
+  must_end("latch", wait, [](things& t) { t.latch.count_down(2); });
+  const use arrive = [](things& t) { t.barrier.arrive_and_wait(); };
+  must_end("barrier", arrive, arrive);
+  must_end("condition_variable_any", wait_on_condition_any, wait_on_condition_any);
+  must_end("condition_variable_any", wait_on_condition_any, [](things& t) { t.condition_any.notify_one(); });
 }
 
 TEST_CASE("a channel on which another scheduler's threads wait ends the program, whatever is done with it") {

@@ -83,6 +83,7 @@ static_assert(!waits.back().empty());
 std::string_view name(waits_for w) noexcept { return word(waits, w, waits.front()); }
 
 waits_for waits_for_named(std::string_view what) noexcept {
+  if (what == "barrier") return waits_for::latch;
   const auto found = std::find(waits.begin(), waits.end(), what);
   return found == waits.end() ? waits_for::other : static_cast<waits_for>(found - waits.begin());
 }

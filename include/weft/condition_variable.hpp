@@ -77,4 +77,9 @@ class condition_variable {
   detail::wait_queue waiters_;
 };
 
+/// Takes `lock` over, and when the calling thread has ended (its function, the arguments and all that is bound to the thread are
+/// gone) unlocks it and notifies all who wait on `condition`, which must live until then. Also at the end of a cancellation.
+/// @throws std::system_error(operation_not_permitted) when the caller does not hold `lock`, or off a weft thread; std::bad_alloc.
+void notify_all_at_thread_exit(condition_variable& condition, std::unique_lock<mutex> lock);
+
 }  // namespace weft

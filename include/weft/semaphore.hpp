@@ -23,7 +23,9 @@ class semaphore_base {
   semaphore_base& operator=(const semaphore_base&) = delete;
 
  protected:
-  ~semaphore_base() = default;
+  ~semaphore_base() {
+    if (!waiters_.empty()) [[unlikely]] destroyed_in_use();
+  }
 
   bool take_free() {
     if (current_thread() == nullptr) [[unlikely]] return with_processor("semaphore::acquire", [this] { return take_free(); });
@@ -43,9 +45,12 @@ class semaphore_base {
     return reason == wake_reason::granted;
   }
   void release_some(std::ptrdiff_t update, std::ptrdiff_t maximum);
+  [[noreturn]] static void out_of_range();
 
  private:
   friend struct semaphore_case;
+
+  [[noreturn]] void destroyed_in_use() noexcept;
 
   std::ptrdiff_t count_;
   wait_queue waiters_;
@@ -62,7 +67,9 @@ class counting_semaphore : private detail::semaphore_base {
 
  public:
   /// @throws std::system_error(invalid_argument) unless 0 ≤ desired ≤ max().
-  explicit counting_semaphore(std::ptrdiff_t desired) : semaphore_base(checked(desired)) {}
+  constexpr explicit counting_semaphore(std::ptrdiff_t desired) : semaphore_base(desired) {
+    if (desired < 0 || desired > LeastMaxValue) out_of_range();
+  }
 
   [[nodiscard]] static constexpr std::ptrdiff_t max() noexcept { return LeastMaxValue; }
 
@@ -87,14 +94,6 @@ class counting_semaphore : private detail::semaphore_base {
       if constexpr (std::is_same_v<Clock, clock>) return false;
     } while (detail::time_left(when) > duration::zero());  // the caller's clock was set back
     return false;
-  }
-
- private:
-  static std::ptrdiff_t checked(std::ptrdiff_t desired) {
-    if (desired < 0 || desired > LeastMaxValue) {
-      detail::throw_error(std::errc::invalid_argument, "counting_semaphore: the first count must lie between 0 and max()");
-    }
-    return desired;
   }
 };
 
