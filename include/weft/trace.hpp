@@ -44,6 +44,7 @@ enum class waits_for : std::uint8_t {
   latch = 8,  ///< a latch or a barrier
   inbox = 9,  ///< something from another kernel thread
   activation = 10,  ///< an activation that can carry the processor while it is in a region
+  future = 11,      ///< a result, which a thread of any kind may give
 };
 
 /// "mutex", "channel receive", …: what exporters write. "other" for values of a later version.
