@@ -1,10 +1,12 @@
 // both-transfers
 // Results between weft threads and kernel threads, between two schedulers, in regions, in threads with time slices.
 #include <doctest/doctest.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -185,6 +187,14 @@ TEST_CASE("in a region results are given and waited for as elsewhere") {
     CHECK(f.get() == 4);
     ends.join();
   });
+}
+
+TEST_CASE("a kernel thread that is ended in the middle of a packaged task has broken its promise") {
+  weft::packaged_task<void()> task([] { pthread_exit(nullptr); });
+  auto f = task.get_future();
+  std::thread ends([&] { task(); });
+  CHECK(code_of([&] { f.get(); }) == future_errc::broken_promise);
+  ends.join();
 }
 
 namespace {

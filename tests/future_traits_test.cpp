@@ -37,7 +37,8 @@ constexpr bool alike() {
   static_assert(noexcept(std::declval<weft::promise<R>&>().swap(std::declval<weft::promise<R>&>())));
   static_assert(noexcept(std::declval<weft::future<R>&>().share()));
   static_assert(noexcept(std::declval<weft::future<R>&>().valid()));
-  static_assert(std::is_same_v<decltype(std::declval<weft::future<R>&>().get()), decltype(std::declval<std::future<R>&>().get())>);
+  static_assert(std::is_same_v<decltype(std::declval<weft::future<R>&>().get()),
+                               decltype(std::declval<std::future<R>&>().get())>);
   static_assert(std::is_same_v<decltype(std::declval<weft::shared_future<R>&>().get()),
                                decltype(std::declval<std::shared_future<R>&>().get())>);
   static_assert(std::is_same_v<decltype(std::declval<weft::promise<R>&>().get_future()), weft::future<R>>);

@@ -2,9 +2,12 @@
 // from other kernel threads in the middle, functions that run in threads of their own or in those that wait.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -12,6 +15,7 @@
 
 #include "tests/simulated_source.hpp"
 #include "weft/future.hpp"
+#include "weft/run_on.hpp"
 
 using namespace std::chrono_literals;
 using weft::future_errc;
@@ -154,6 +158,69 @@ void live(world& w) {
 }
 
 }  // namespace
+
+namespace {
+
+// Results that kernel threads and two schedulers give and wait for at the same time.
+struct exchange {
+  static constexpr std::size_t results = 300;
+  explicit exchange(std::uint64_t of) : seed(of), promises(results) {
+    for (auto& p : promises) futures.push_back(p.get_future().share());
+  }
+  // Each result is given once, by whoever comes first.
+  void give() {
+    for (std::size_t i = next.fetch_add(1); i < results; i = next.fetch_add(1)) promises[i].set_value(i);
+  }
+  // Some waits have no limit, others one that may end together with the result.
+  void take(std::uint64_t who) {
+    std::mt19937_64 random(seed * 100 + who);
+    for (std::size_t i = 0; i < results; ++i) {
+      if (random() % 2 == 0) {
+        while (futures[i].wait_for(std::chrono::microseconds(random() % 50)) != future_status::ready) {
+        }
+      }
+      if (futures[i].get() != i) wrong.fetch_add(1);
+    }
+  }
+  // Threads that are asked to end again and again while they wait.
+  void wait_in_vain(std::uint64_t who) {
+    std::mt19937_64 random(seed * 1000 + who);
+    for (std::size_t i = 0; i < results; ++i) {
+      weft::thread t({.start = weft::start::now}, [&] { futures[i].wait(); });
+      if (random() % 2 == 0) weft::this_thread::yield();
+      t.request_cancel();
+      t.join();
+    }
+  }
+
+  std::uint64_t seed;
+  std::vector<weft::promise<std::size_t>> promises;
+  std::vector<weft::shared_future<std::size_t>> futures;
+  std::atomic<std::size_t> next{0};
+  std::atomic<int> wrong{0};
+};
+
+}  // namespace
+
+TEST_CASE("kernel threads and threads of two schedulers that give, wait, time out and are asked to end lose no result") {
+  for (const std::uint64_t seed : seeds(10)) {
+    CAPTURE(seed);
+    exchange x(seed);
+    std::vector<std::thread> kernel;
+    kernel.emplace_back([&] { x.give(); });
+    kernel.emplace_back([&] { x.take(1); });
+    weft::run_on(2, [&x](const weft::processors& all) {
+      const std::uint64_t first = 10 * (all.index() + 1);
+      std::vector<weft::thread> threads;
+      for (std::uint64_t i = 0; i < 3; ++i) threads.emplace_back([&x, i, first] { x.take(first + i); });
+      threads.emplace_back([&x, first] { x.wait_in_vain(first); });
+      threads.emplace_back([&x] { x.give(); });
+      for (auto& t : threads) t.join();
+    });
+    for (auto& t : kernel) t.join();
+    CHECK(x.wrong == 0);
+  }
+}
 
 TEST_CASE("whatever the order of events, everybody who waits sees the one result that was given, and nobody is left waiting") {
   for (const std::uint64_t seed : seeds(1500)) {

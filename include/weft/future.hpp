@@ -360,9 +360,9 @@ void swap(packaged_task<R(Args...)>& a, packaged_task<R(Args...)>& b) noexcept {
 }
 
 /// Calls `fn(args...)` with decayed copies of its arguments: with `launch::async` in a new weft thread of the caller's scheduler,
-/// with `launch::deferred` in the first thread that waits for the result; with both as with `launch::async` unless no thread is to
-/// be had. The destructor of the last future of a `launch::async` waits for the function; where it unwinds a thread that was asked
-/// to end, the function's thread is asked to end as well. A function that ends by weft::cancelled has broken its promise.
+/// with `launch::deferred` in the first thread that waits for the result; with both as with `launch::async`, unless no thread
+/// is to be had. The destructor of the last future of a `launch::async` waits for the function; where it unwinds a thread that
+/// was asked to end, the function's thread is asked to end as well. A function that ends by weft::cancelled has broken its promise.
 /// @throws std::system_error: operation_not_permitted off a weft thread unless the policy is `launch::deferred`, as
 ///         weft::thread when no thread is to be had, invalid_argument for a policy that is neither; what copying throws
 template <class F, class... Args>

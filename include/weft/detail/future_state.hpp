@@ -5,6 +5,8 @@
 // `deferred` is claimed by the first thread that waits, which makes the result itself.
 #pragma once
 
+#include <cxxabi.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -128,8 +130,8 @@ class future_result : public future_state {
   using stored = std::conditional_t<std::is_void_v<R>, no_value, reference_or_value>;
 
  public:
-  /// Claims it and stores the value. @throws std::future_error(promise_already_satisfied), what the copy throws: then the state is
-  /// what it was
+  /// Claims it and stores the value.
+  /// @throws std::future_error(promise_already_satisfied), what the copy throws: then the state is what it was
   template <class... Value>
   void store(Value&&... value) {
     claim();
@@ -155,6 +157,10 @@ class future_result : public future_state {
     } catch (const cancelled&) {
       break_promise();
       return std::current_exception();
+    } catch (const abi::__forced_unwind&) {  // pthread_exit or pthread_cancel: nobody may stop it
+      break_promise();
+      make_ready();
+      throw;
     } catch (...) {
       error_ = std::current_exception();
     }
