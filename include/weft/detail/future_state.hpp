@@ -5,8 +5,6 @@
 // `deferred` is claimed by the first thread that waits, which makes the result itself.
 #pragma once
 
-#include <cxxabi.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -157,12 +155,13 @@ class future_result : public future_state {
     } catch (const cancelled&) {
       break_promise();
       return std::current_exception();
-    } catch (const abi::__forced_unwind&) {  // pthread_exit or pthread_cancel: nobody may stop it
-      break_promise();
-      make_ready();
-      throw;
     } catch (...) {
       error_ = std::current_exception();
+      if (error_ == nullptr) {  // no exception of C++: pthread_exit or pthread_cancel, which nobody may stop
+        break_promise();
+        make_ready();
+        throw;
+      }
     }
     return nullptr;
   }
