@@ -238,7 +238,7 @@ struct set_back {
   using rep = duration::rep;
   using period = duration::period;
   using time_point = std::chrono::time_point<set_back>;
-  static constexpr bool is_steady = false;
+  [[maybe_unused]] static constexpr bool is_steady = false;
   static inline int looks = 0;
   static time_point now() { return time_point(++looks < 4 ? 0ms : 10ms); }
 };
