@@ -51,6 +51,26 @@ struct future_state::thread_seat : seat {
   bool posted = false;  // `wake` is on its way; under the state's lock
 };
 
+namespace {
+
+// A wait that threads elsewhere may end: any but that for a function which runs in a thread of the same scheduler.
+class open_wait {
+ public:
+  explicit open_wait(sched::scheduler* of) noexcept : scheduler_(of) {
+    if (scheduler_ != nullptr) scheduler_->begin_open_wait();
+  }
+  ~open_wait() {
+    if (scheduler_ != nullptr) scheduler_->end_open_wait();
+  }
+  open_wait(const open_wait&) = delete;
+  open_wait& operator=(const open_wait&) = delete;
+
+ private:
+  sched::scheduler* scheduler_;
+};
+
+}  // namespace
+
 struct future_state::kernel_seat : seat {
   kernel_seat() noexcept : seat(nullptr) {}
   std::condition_variable woken;
@@ -71,26 +91,20 @@ wake_reason future_state::wait_in_thread(time_point deadline, cancellation mode)
     if (ready()) return wake_reason::granted;
     waiters_.push_back(self);
   }
-  const bool open = home_ != self.home;
-  if (open) s.begin_open_wait();
-  struct departure {
-    future_state& from;
-    thread_seat& who;
-    sched::scheduler* open_in;
-    ~departure() {
-      from.leave(who);
-      if (open_in != nullptr) open_in->end_open_wait();
-    }
-  };
+  const open_wait open(home_ == self.home ? nullptr : &s);
   wake_reason reason{};
-  {
-    const departure at_the_end{*this, self, open ? &s : nullptr};
+  try {
     reason = park(self.alone, self.wait, deadline, mode);
+  } catch (...) {
+    leave(self);
+    throw;
   }
-  if (reason == wake_reason::timed_out && ready()) return wake_reason::granted;
-  return reason;
+  if (reason == wake_reason::granted) return reason;
+  leave(self);
+  return reason == wake_reason::timed_out && ready() ? wake_reason::granted : reason;
 }
 
+// Of one whose wait was not ended by the result.
 void future_state::leave(thread_seat& self) noexcept {
   {
     const std::lock_guard hold(lock_);

@@ -3,12 +3,9 @@
 #pragma once
 
 #include <chrono>
-#include <concepts>
 #include <exception>
 #include <future>  // std::future_error, std::future_errc, std::future_status, std::launch
 #include <memory>
-#include <system_error>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -228,7 +225,8 @@ class promise_base {
 
 }  // namespace detail
 
-/// As `std::promise`: gives a result, once.
+/// As `std::promise`: gives a result, once. Cost: one allocation; to give a result and to take it ≈ 100 ns together, a wait in
+/// between ≈ 50 ns more within one scheduler, some microseconds from one kernel thread to another.
 template <class R>
 class promise : public detail::promise_base<R> {
  public:
@@ -266,6 +264,7 @@ class promise<void> : public detail::promise_base<void> {
   void set_value_at_thread_exit() { this->give_at_thread_exit(); }
 };
 
+/// As the member.
 template <class R>
 void swap(promise<R>& a, promise<R>& b) noexcept {
   a.swap(b);
@@ -275,6 +274,8 @@ void swap(promise<R>& a, promise<R>& b) noexcept {
 template <class Signature>
 class packaged_task;  // of a function type only
 
+/// What a packaged_task is: a function that takes `Args`, and a promise of an `R`. Any thread may call it.
+/// Cost: one allocation for function and result.
 template <class R, class... Args>
 class packaged_task<R(Args...)> {
  public:
@@ -349,11 +350,13 @@ class packaged_task<R(Args...)> {
   std::shared_ptr<task> state_;
 };
 
+// Signatures are deduced as by the standard library's.
 template <class R, class... Args>
 packaged_task(R (*)(Args...)) -> packaged_task<R(Args...)>;
 template <class F>
 packaged_task(F) -> packaged_task<typename detail::call_signature<decltype(&F::operator())>::type>;
 
+/// As the member.
 template <class R, class... Args>
 void swap(packaged_task<R(Args...)>& a, packaged_task<R(Args...)>& b) noexcept {
   a.swap(b);
@@ -362,7 +365,8 @@ void swap(packaged_task<R(Args...)>& a, packaged_task<R(Args...)>& b) noexcept {
 /// Calls `fn(args...)` with decayed copies of its arguments: with `launch::async` in a new weft thread of the caller's scheduler,
 /// with `launch::deferred` in the first thread that waits for the result; with both as with `launch::async`, unless no thread
 /// is to be had. The destructor of the last future of a `launch::async` waits for the function; where it unwinds a thread that
-/// was asked to end, the function's thread is asked to end as well. A function that ends by weft::cancelled has broken its promise.
+/// was asked to end, the function's thread is asked to end as well. A function that ends by weft::cancelled has broken its
+/// promise. Cost: one allocation, and a thread's.
 /// @throws std::system_error: operation_not_permitted off a weft thread unless the policy is `launch::deferred`, as
 ///         weft::thread when no thread is to be had, invalid_argument for a policy that is neither; what copying throws
 template <class F, class... Args>

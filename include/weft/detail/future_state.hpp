@@ -111,8 +111,8 @@ class future_state {
   std::mutex lock_;  // of waiters_ and of becoming ready. A weft thread takes it inside the scheduler only: never parked, never
                      // preempted while it has it
   wait_queue waiters_;
-  thread_record* thread_ = nullptr;       // that carries it out, and lives until it is ready;
-  const sched::inbox* home_ = nullptr;    // and its scheduler
+  thread_record* thread_ = nullptr;     // that carries it out, and lives until it is ready;
+  const sched::inbox* home_ = nullptr;  // and its scheduler
   std::atomic<stage> stage_{stage::empty};
   std::atomic<bool> retrieved_{false};
 };
