@@ -10,15 +10,20 @@ inbox::~inbox() {
 }
 
 bool inbox::push(std::unique_ptr<post> node) noexcept {
+  const bool open = link(*node);
+  if (open) static_cast<void>(node.release());  // perhaps it was used and freed already
+  return open;
+}
+
+bool inbox::link(post& node) noexcept {
   // seq_cst on inside_ and closed_, here and in refuse(): either we see closed_, or refuse() sees us inside and waits.
   inside_.fetch_add(1, std::memory_order_seq_cst);
   const bool open = !closed_.load(std::memory_order_seq_cst);
   if (open) {
-    post* const mine = node.release();
     post* head = first_.load(std::memory_order_relaxed);
     do {
-      mine->next = head;
-    } while (!first_.compare_exchange_weak(head, mine, std::memory_order_release, std::memory_order_relaxed));
+      node.next = head;
+    } while (!first_.compare_exchange_weak(head, &node, std::memory_order_release, std::memory_order_relaxed));
     if (head == nullptr) source_->wake();
   }
   inside_.fetch_sub(1, std::memory_order_release);
@@ -51,7 +56,7 @@ inbox::post* inbox::in_order(post* newest_first) noexcept {
 void inbox::discard(post* list) noexcept {
   while (list != nullptr) {
     post* const next = list->next;
-    delete list;
+    if (list->wakes == nullptr) delete list;
     list = next;
   }
 }

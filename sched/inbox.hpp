@@ -7,19 +7,23 @@
 #include <memory>
 #include <utility>
 
+#include "weft/detail/park.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::sched {
 
-/// A lock-free stack of functions that other kernel threads push; the scheduler takes it whole and uses it bit by bit.
+/// A lock-free stack of what other kernel threads push: functions to run, waits to end. The scheduler takes it whole and uses it
+/// bit by bit.
 ///
 /// Invariant: a push on the empty inbox wakes the source, so whatever is in it is seen before or at the end of the next wait.
 /// Once it refuses it refuses for good, and `refuse` returns only when no poster is still inside `push`: the source may die then.
 class inbox {
  public:
   struct post {
-    post* next;
+    post* next = nullptr;
     std::function<void()> fn;
+    detail::waiter* wakes = nullptr;  // instead of `fn`: whose wait it ends. It is then the waiting thread's own
+    bool arrived = false;             // set by the scheduler: from here on nobody but the waiting thread knows of it
   };
 
   explicit inbox(upcall::source& wakes) : source_(&wakes) {}
@@ -31,6 +35,9 @@ class inbox {
   bool push(std::function<void()> fn) { return push(std::make_unique<post>(post{nullptr, std::move(fn)})); }
   /// The same for one that was made in advance.
   bool push(std::unique_ptr<post> node) noexcept;
+  /// Ends the wait of `node.wakes`. The thread that waits keeps `node` alive until it has arrived, which is why the scheduler
+  /// cannot have ended.
+  void push_wake(post& node) noexcept { static_cast<void>(link(node)); }
 
   /// True when there is something to take. One relaxed load.
   [[nodiscard]] bool has_posts() const noexcept {
@@ -63,6 +70,7 @@ class inbox {
   void remove_own_poster() noexcept { posters_.fetch_sub(1, std::memory_order_acq_rel); }
 
  private:
+  bool link(post& node) noexcept;
   static post* in_order(post* newest_first) noexcept;
   static void discard(post* list) noexcept;
 

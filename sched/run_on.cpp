@@ -80,7 +80,7 @@ class group {
 group::group(std::size_t count, const options& how, const std::function<void(const processors&)>& fn)
     : count_(count), how_(how), fn_(fn), ways_(std::make_shared<detail::ways_in>()), members_(count) {
   ways_->inboxes.resize(count);
-  for (member& m : members_) m.end = std::make_unique<inbox::post>(inbox::post{nullptr, end_main_of_caller});
+  for (member& m : members_) m.end = std::make_unique<inbox::post>(inbox::post{.fn = end_main_of_caller});
 }
 
 void group::run() {

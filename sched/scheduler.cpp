@@ -151,7 +151,7 @@ void scheduler::poll_if_due() {
 // Nothing is ready: sleeps until something happens. @returns false when the processor was taken meanwhile.
 bool scheduler::idle() {
   const bool hopeless = source->pending() == 0 && timers_.empty() && inbox_->posters() == 0 && !inbox_->has_posts() &&
-                        away_ == 0 && wants_processor_.empty();
+                        open_waits_ == 0 && away_ == 0 && wants_processor_.empty();
   if (hopeless && (stackless_.empty() || stackless_tries_ >= most_tries)) {
     on_deadlock();
     return true;
@@ -273,6 +273,7 @@ void scheduler::take_posts() {
   posts_.again = {};
   try {
     inbox_->take(handful, [this](inbox::post& oldest) {
+      if (oldest.wakes != nullptr) return end_wait_by(oldest);
       thread_record& made = spawn({.name = "post"}, detail::make_start(run_post{&oldest}));
       posts_.newest = &made;
       posts_.number = made.number;
@@ -282,6 +283,17 @@ void scheduler::take_posts() {
   } catch (...) {
     posts_.again = source->now() + retry;
   }
+}
+
+// What a thread waits for has happened elsewhere. Perhaps its time came first, or it was asked to end: then it runs anyway, and
+// sees that the post has arrived.
+void scheduler::end_wait_by(inbox::post& wake) noexcept {
+  waiter& w = *wake.wakes;
+  wake.arrived = true;
+  if (w.queue == nullptr) return;
+  w.queue->remove(w);
+  note(about(upcall::kind::unblocked, upcall::cause::post, *w.thread));
+  end_wait(w, detail::wake_reason::granted);
 }
 
 void scheduler::end_main() noexcept {

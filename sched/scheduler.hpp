@@ -75,6 +75,10 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   /// The same for a waiter that was granted in vain: it comes before all others of the queue.
   void wait_again(detail::wait_queue& queue, waiter& w, time_point deadline, detail::cancellation mode);
   void end_wait(waiter& w, detail::wake_reason why) noexcept;
+  /// Between the two calls other kernel threads may end a wait of the running thread, by inbox::push_wake: meanwhile an idle
+  /// scheduler is not deadlocked.
+  void begin_open_wait() noexcept { ++open_waits_; }
+  void end_open_wait() noexcept { --open_waits_; }
 
   // The same as yield, wait_with_care and end_wait, inlined into the few functions of dispatch.cpp that must be fast.
   void let_others_run();
@@ -212,6 +216,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void end_stretch(waiter& alarm) noexcept;
   [[nodiscard]] bool posts_due() const noexcept;
   void take_posts();
+  void end_wait_by(inbox::post& wake) noexcept;
   void cancel_all() noexcept;
   void on_deadlock();
 
@@ -333,6 +338,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   std::size_t fewest_spare_ = 0;   // in this window
   parked_memory parked_memory_;
   std::shared_ptr<inbox> inbox_;
+  std::size_t open_waits_ = 0;  // that other kernel threads may end
   upcall::tally tally_;
   std::vector<upcall::event> noted_;  // for observers, until the next delivery
   struct listener {

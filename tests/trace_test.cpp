@@ -162,7 +162,7 @@ TEST_CASE("a drawing keeps to its columns and rows and chooses the threads with 
 TEST_CASE("every kind, cause and wait has a name, and values of later versions have one too") {
   for (std::size_t i = 0; i < upcall::kind_count; ++i) CHECK(upcall::name(static_cast<upcall::kind>(i)) != "unknown");
   for (std::size_t i = 0; i < upcall::cause_count; ++i) CHECK(upcall::name(static_cast<upcall::cause>(i)) != "unknown");
-  for (std::uint8_t i = 0; i <= 12; ++i) CHECK(trace::waits_for_named(trace::name(trace::waits_for{i})) == trace::waits_for{i});
+  for (std::uint8_t i = 0; i <= 14; ++i) CHECK(trace::waits_for_named(trace::name(trace::waits_for{i})) == trace::waits_for{i});
   CHECK(upcall::name(upcall::cause::page_fault) == "page_fault");
   CHECK(upcall::name(static_cast<upcall::kind>(200)) == "unknown");
   CHECK(upcall::name(static_cast<upcall::cause>(200)) == "unknown");

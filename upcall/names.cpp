@@ -73,9 +73,9 @@ std::uint64_t tally::of(kind k) const noexcept {
 namespace trace {
 namespace {
 
-constexpr std::array<std::string_view, 14> waits{
+constexpr std::array<std::string_view, 15> waits{
     "other", "mutex", "condition_variable", "semaphore", "channel send", "channel receive", "join", "sleep",
-    "latch", "inbox", "activation", "select", "shared_mutex", "once_flag"};
+    "latch", "inbox", "activation", "select", "shared_mutex", "once_flag", "future"};
 static_assert(!waits.back().empty());
 
 }  // namespace

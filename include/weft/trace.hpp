@@ -47,6 +47,7 @@ enum class waits_for : std::uint8_t {
   select = 11,      ///< the first of several things
   shared_mutex = 12,
   once_flag = 13,
+  future = 14,      ///< a result, which a thread of any kind may give
 };
 
 /// "mutex", "channel receive", …: what exporters write. "other" for values of a later version.

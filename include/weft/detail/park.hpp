@@ -133,15 +133,20 @@ std::int32_t perform(upcall::operation& request, time_point deadline = never);
 /// The time of the calling thread's scheduler.
 [[nodiscard]] time_point now();
 
-/// Turns a relative timeout into a deadline without overflow.
+/// Turns a timeout that begins at `start` into a deadline without overflow.
 template <class Rep, class Period>
-[[nodiscard]] time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
+[[nodiscard]] time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout, time_point start) {
   using std::chrono::ceil;
-  const time_point start = now();
   if (!(timeout > timeout.zero())) return start;  // also where it is no number
   const std::chrono::duration<long double> left = never - start;
   if (std::chrono::duration<long double>(timeout) >= left) return never - duration(1);  // a deadline all the same
   return start + ceil<duration>(timeout);
+}
+
+/// The same for a timeout that begins now.
+template <class Rep, class Period>
+[[nodiscard]] time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
+  return deadline_after(timeout, now());
 }
 
 /// Turns a point in time on our own clock, in any unit, into a deadline without overflow.

@@ -1,0 +1,316 @@
+// Waiting for a result, and giving one: between threads of one scheduler, of several, and kernel threads.
+//
+// Who waits has a seat in the state's list, under the state's lock, and sleeps in its own way. A kernel thread sleeps on a
+// condition variable in its seat. A weft thread parks in a queue of its own, so that its scheduler can end the wait for a
+// deadline or a cancellation without the state's lock.
+//
+// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at once.
+// For another scheduler's thread it pushes a post that lies in the seat: no memory is needed. That thread cannot leave its seat
+// before the post has arrived, whatever ended its wait.
+//
+// Nothing is waited for under the lock, and no weft thread has it outside the scheduler, where it may be preempted or taken off
+// its kernel thread: so who waits for the lock waits for a kernel thread that runs.
+#include "weft/detail/future_state.hpp"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <cstdlib>
+
+#include "sched/scheduler.hpp"
+#include "weft/detail/region.hpp"
+#include "weft/detail/thread_exit.hpp"
+#include "weft/thread.hpp"
+
+namespace weft::detail {
+
+[[nodiscard]] bool runs_a_scheduler() noexcept;  // park.cpp
+
+void throw_future_error(std::future_errc why) { throw std::future_error(why); }
+
+time_point start_of_wait() { return on_weft_thread() ? now() : clock::now(); }
+
+// ---- who waits ----
+
+// The base is its place among those who wait for the state.
+struct future_state::seat : waiter {
+  explicit seat(sched::inbox* of) noexcept : home(of) {}
+  sched::inbox* const home;  // of a weft thread's scheduler
+  seat* after = nullptr;     // among those who are woken together
+};
+
+struct future_state::thread_seat : seat {
+  thread_seat(sched::scheduler& s, const future_state* state) noexcept : seat(s.mail().get()) {
+    wait.what = "future";
+    wait.object = state;
+    wake.wakes = &wait;
+  }
+  waiter wait;
+  wait_queue alone;  // where `wait` is linked
+  sched::inbox::post wake;
+  bool posted = false;  // `wake` is on its way; under the state's lock
+};
+
+namespace {
+
+// A wait that threads elsewhere may end: any but that for a function which runs in a thread of the same scheduler.
+class open_wait {
+ public:
+  explicit open_wait(sched::scheduler* of) noexcept : scheduler_(of) {
+    if (scheduler_ != nullptr) scheduler_->begin_open_wait();
+  }
+  ~open_wait() {
+    if (scheduler_ != nullptr) scheduler_->end_open_wait();
+  }
+  open_wait(const open_wait&) = delete;
+  open_wait& operator=(const open_wait&) = delete;
+
+ private:
+  sched::scheduler* scheduler_;
+};
+
+}  // namespace
+
+struct future_state::kernel_seat : seat {
+  kernel_seat() noexcept : seat(nullptr) {}
+  std::condition_variable woken;
+};
+
+wake_reason future_state::wait_slow(time_point deadline, cancellation mode) {
+  if (current_thread() != nullptr) return wait_in_thread(deadline, mode);
+  if (on_weft_thread()) return with_processor("future::wait", [&] { return wait_in_thread(deadline, mode); });
+  if (runs_a_scheduler()) throw_off_weft("future::wait");  // in the middle of an upcall: the kernel thread is needed
+  return wait_in_kernel(deadline);
+}
+
+wake_reason future_state::wait_in_thread(time_point deadline, cancellation mode) {
+  sched::scheduler& s = sched::this_scheduler();
+  thread_seat self(s, this);
+  {
+    const std::lock_guard hold(lock_);
+    if (ready()) return wake_reason::granted;
+    waiters_.push_back(self);
+  }
+  const open_wait open(home_ == self.home ? nullptr : &s);
+  wake_reason reason{};
+  try {
+    reason = park(self.alone, self.wait, deadline, mode);
+  } catch (...) {
+    leave(self);
+    throw;
+  }
+  if (reason == wake_reason::granted) return reason;
+  leave(self);
+  return reason == wake_reason::timed_out && ready() ? wake_reason::granted : reason;
+}
+
+// Of one whose wait was not ended by the result.
+void future_state::leave(thread_seat& self) noexcept {
+  {
+    const std::lock_guard hold(lock_);
+    if (self.queue != nullptr) waiters_.remove(self);
+  }
+  while (self.posted && !self.wake.arrived) static_cast<void>(park(self.alone, self.wait, never, cancellation::shielded));
+}
+
+wake_reason future_state::wait_in_kernel(time_point deadline) {
+  kernel_seat self;
+  std::unique_lock hold(lock_);
+  if (ready()) return wake_reason::granted;
+  waiters_.push_back(self);
+  while (self.queue != nullptr) {
+    if (deadline == never) {
+      self.woken.wait(hold);
+    } else if (clock::now() >= deadline) {
+      waiters_.remove(self);
+    } else {
+      self.woken.wait_until(hold, deadline);
+    }
+  }
+  return ready() ? wake_reason::granted : wake_reason::timed_out;
+}
+
+void future_state::wait() {
+  if (ready()) return;
+  stage expected = stage::deferred;
+  if (stage_.compare_exchange_strong(expected, stage::claimed, std::memory_order_relaxed)) return carry_out();
+  if (wait_slow(never, cancellation::allowed) == wake_reason::cancelled) throw_cancelled();
+}
+
+bool future_state::wait_until(time_point deadline) {
+  if (ready()) return true;
+  const wake_reason reason = wait_slow(deadline, cancellation::allowed);
+  if (reason == wake_reason::cancelled) throw_cancelled();
+  return reason == wake_reason::granted;
+}
+
+// ---- who gives the result ----
+
+void future_state::store_error(std::exception_ptr error) {
+  if (error == nullptr) throw_error(std::errc::invalid_argument, "promise::set_exception: the pointer to the exception is null");
+  claim();
+  error_ = std::move(error);
+}
+
+void future_state::break_promise() noexcept {
+  error_ = std::make_exception_ptr(std::future_error(std::future_errc::broken_promise));
+}
+
+void future_state::make_ready() noexcept {
+  if (current_thread() == nullptr && on_weft_thread()) {
+    return with_processor("promise::set_value", [this] { make_ready(); });
+  }
+  const sched::inbox* const here = current_thread() == nullptr ? nullptr : sched::this_scheduler().mail().get();
+  seat* first = nullptr;
+  {
+    const std::lock_guard hold(lock_);
+    stage_.store(stage::ready, std::memory_order_release);
+    for (seat** last = &first; waiter* const w = waiters_.pop_front();) {
+      seat& next = static_cast<seat&>(*w);
+      if (next.home == nullptr) {
+        static_cast<kernel_seat&>(next).woken.notify_one();  // its seat is there as long as we have the lock
+        continue;
+      }
+      static_cast<thread_seat&>(next).posted = next.home != here;
+      *last = &next;
+      last = &next.after;
+    }
+  }
+  while (first != nullptr) {
+    thread_seat& next = static_cast<thread_seat&>(*first);
+    first = next.after;
+    if (next.home != here) {
+      next.home->push_wake(next.wake);  // the seat may be gone from here on
+    } else if (next.wait.queue != nullptr) {  // otherwise its time came, or it was asked to end
+      next.alone.remove(next.wait);
+      grant(next.wait);
+    }
+  }
+}
+
+void future_state::abandon(std::shared_ptr<future_state>& state) noexcept {
+  // Nobody else knows of it: nobody waits, and nobody can begin to.
+  if (state.use_count() > 1 && state->try_claim()) {
+    state->break_promise();
+    state->make_ready();
+  }
+  state.reset();
+}
+
+// ---- at the end of a thread ----
+
+namespace {
+
+// A result that waits for the end of its thread: of a weft thread in its list of exit calls, of a kernel thread in ours.
+struct held_result : thread_exit_call {
+  explicit held_result(const std::shared_ptr<future_state>& of) : state(of) {}
+  std::shared_ptr<future_state> state;
+};
+
+void release(thread_exit_call& call) noexcept {
+  const std::unique_ptr<held_result> held(&static_cast<held_result&>(call));
+  held->state->make_ready();
+}
+
+void release_all(void* newest) {
+  for (auto* call = static_cast<thread_exit_call*>(newest); call != nullptr;) {
+    thread_exit_call& now = *call;
+    call = now.next;
+    now.run(now);
+  }
+}
+
+void release_all_of_caller();
+
+// A key of the C library, because its values go after all thread_local objects; but those of the kernel thread that calls exit()
+// stay.
+pthread_key_t exit_key() {
+  static const pthread_key_t key = [] {
+    pthread_key_t made{};
+    if (const int error = pthread_key_create(&made, release_all); error != 0) {
+      throw_errno(error, "promise::set_value_at_thread_exit: the C library has no key left (PTHREAD_KEYS_MAX)");
+    }
+    return made;
+  }();
+  static const bool asked_at_exit = std::atexit(release_all_of_caller) == 0;
+  static_cast<void>(asked_at_exit);
+  return key;
+}
+
+void release_all_of_caller() {
+  void* const newest = pthread_getspecific(exit_key());
+  static_cast<void>(pthread_setspecific(exit_key(), nullptr));
+  release_all(newest);
+}
+
+void at_kernel_thread_exit(thread_exit_call& call) {
+  const pthread_key_t key = exit_key();
+  call.next = static_cast<thread_exit_call*>(pthread_getspecific(key));
+  if (const int error = pthread_setspecific(key, &call); error != 0) {
+    throw_errno(error, "promise::set_value_at_thread_exit: no memory for the calling kernel thread's keys");
+  }
+}
+
+}  // namespace
+
+void future_state::make_ready_at_thread_exit(const std::shared_ptr<future_state>& state) {
+  try {
+    auto held = std::make_unique<held_result>(state);
+    held->run = release;
+    if (on_weft_thread()) {
+      at_thread_exit(*held);
+    } else {
+      at_kernel_thread_exit(*held);
+    }
+    static_cast<void>(held.release());
+  } catch (...) {
+    state->withdraw();
+    throw;
+  }
+}
+
+// ---- async ----
+
+void future_state::launch_as(std::launch policy) {
+  const bool may_defer = (policy & std::launch::deferred) != std::launch{};
+  if ((policy & std::launch::async) == std::launch{}) {
+    if (!may_defer) throw_error(std::errc::invalid_argument, "async: the policy is neither launch::async nor launch::deferred");
+    return stage_.store(stage::deferred, std::memory_order_relaxed);
+  }
+  try {
+    start();
+  } catch (const std::system_error& error) {
+    const std::error_code why = error.code();
+    if (!may_defer || (why != std::errc::resource_unavailable_try_again && why != std::errc::not_enough_memory)) throw;
+    stage_.store(stage::deferred, std::memory_order_relaxed);
+  }
+}
+
+// With the processor from beginning to end: the thread does not run before all is written.
+void future_state::start() {
+  if (current_thread() == nullptr) return with_processor("async", [this] { start(); });
+  thread made({.name = "async"}, [this] { carry_out(); });
+  stage_.store(stage::claimed, std::memory_order_relaxed);
+  thread_ = made.native_handle();
+  home_ = sched::this_scheduler().mail().get();
+  made.detach();
+}
+
+// Only where the thread is one of the caller's own scheduler, which then does not run it meanwhile.
+void future_state::ask_to_end() noexcept {
+  if (current_thread() == nullptr) return with_processor("async", [this] { ask_to_end(); });
+  sched::scheduler& s = sched::this_scheduler();
+  if (s.mail().get() == home_ && !ready()) s.request_cancel(*thread_);
+}
+
+// A thread that unwinds because it was asked to end takes with it what it has started, as with weft::thread.
+void future_state::await_end() noexcept {
+  if (home_ == nullptr) return;
+  if (!ready()) {
+    if (this_thread::cancel_requested() && std::uncaught_exceptions() != 0) ask_to_end();
+    static_cast<void>(wait_slow(never, cancellation::shielded));
+  }
+  const std::lock_guard the_last_touch(lock_);  // of make_ready() is to let go of it
+}
+
+}  // namespace weft::detail
