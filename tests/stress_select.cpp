@@ -57,11 +57,11 @@ struct list {
   }
 
   void settle(std::size_t chosen) {
-    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i].has_value() == (i == chosen && kinds[i] == 'r'));
-    if (chosen >= kinds.size()) return;
-    if (kinds[chosen] == 'r') w.received += *got[chosen];
-    if (kinds[chosen] == 's') w.sent += values[chosen];
-    if (kinds[chosen] == 'p') take_permit_back(w);
+    const char kind = chosen < kinds.size() ? kinds[chosen] : 't';
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i].has_value() == (i == chosen && kind == 'r'));
+    if (kind == 'r') w.received += *got[chosen];
+    if (kind == 's') w.sent += values[chosen];
+    if (kind == 'p') take_permit_back(w);
   }
 
   static constexpr std::size_t most = 6;
