@@ -179,6 +179,9 @@ class alarm_clock {
   ~alarm_clock() {
     const itimerval never{};
     ::setitimer(ITIMER_REAL, &never, nullptr);
+    struct sigaction ignored {};
+    ignored.sa_handler = SIG_IGN;
+    ::sigaction(SIGALRM, &ignored, nullptr);  // one that is on its way must not meet the default, which ends the program
     ::sigaction(SIGALRM, &before_, nullptr);
   }
   alarm_clock(const alarm_clock&) = delete;
