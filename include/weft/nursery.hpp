@@ -36,8 +36,8 @@ class nursery {
   nursery& operator=(const nursery&) = delete;
   ~nursery();
 
-  /// Starts a thread that calls `fn(args...)` with decayed copies of its arguments. In a nursery that was asked to end it is asked
-  /// to end at once. @throws as weft::thread
+  /// Starts a thread that calls `fn(args...)` with decayed copies of its arguments. In a nursery that was asked to end it is
+  /// asked to end at once. @throws as weft::thread
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, attributes> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
   void spawn(F&& fn, Args&&... args) {
