@@ -69,6 +69,24 @@ TEST_CASE("a stop requested by another thread wakes who waits, which says whethe
   });
 }
 
+TEST_CASE("a stop that the condition itself requests, between two waits, ends the next one") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    std::stop_source stop;
+    int asked = 0;
+    weft::thread notifies([&] { c.notify_one(); });
+    std::unique_lock hold(m);
+    CHECK_FALSE(c.wait(hold, stop.get_token(), [&] {
+      if (++asked == 2) stop.request_stop();
+      return false;
+    }));
+    hold.unlock();
+    notifies.join();
+    CHECK(asked == 3);
+  });
+}
+
 TEST_CASE("one whom a stop has woken is no longer queued: the next notification is for another one") {
   simulate([] {
     weft::mutex m;
