@@ -207,7 +207,7 @@ std::ostream& operator<<(std::ostream& out, thread::id id) { return out << id.nu
 
 void jthread::end() noexcept {
   if (!thread_.joinable()) return;
-  stop_.request_stop();
+  request_stop();
   try {
     static_cast<void>(thread_.join_with(never, detail::cancellation::shielded));
   } catch (const std::system_error&) {  // its thread was taken from it while it waited: nothing is left to join

@@ -192,7 +192,7 @@ class jthread {
 
   [[nodiscard]] std::stop_source get_stop_source() noexcept { return stop_; }
   [[nodiscard]] std::stop_token get_stop_token() const noexcept { return stop_.get_token(); }
-  bool request_stop() noexcept { return stop_.request_stop(); }
+  bool request_stop() noexcept;
   [[nodiscard]] static unsigned hardware_concurrency() noexcept { return thread::hardware_concurrency(); }
 
  private:
@@ -224,6 +224,12 @@ class no_preemption {
  private:
   volatile unsigned* counter_;
 };
+
+// The standard library's stop state knows kernel threads only: another thread of this one must not come in between.
+inline bool jthread::request_stop() noexcept {
+  const no_preemption whole;
+  return stop_.request_stop();
+}
 
 namespace this_thread {
 
