@@ -33,7 +33,7 @@ struct set_by_hand {
   using rep = duration::rep;
   using period = duration::period;
   using time_point = std::chrono::time_point<set_by_hand>;
-  static constexpr bool is_steady = false;
+  [[maybe_unused]] static constexpr bool is_steady = false;
   static inline time_point present{};
   static time_point now() { return present; }
 };
