@@ -3,8 +3,8 @@
 //     if (!weft::with_timeout(1s, [&] { handshake(stream); })) log("too slow");
 //
 // Every wait in the stretch ends with `weft::cancelled`, as for a thread that was asked to end; the scope catches it where the
-// stretch ends, and the thread goes on behind it. After Trio's cancel scopes (N. J. Smith, "Timeouts and cancellation for humans",
-// 2018).
+// stretch ends, and the thread goes on behind it. After Trio's cancel scopes (N. J. Smith, "Timeouts and cancellation for
+// humans", 2018).
 #pragma once
 
 #include <chrono>
@@ -137,18 +137,20 @@ template <class F> auto run_until(time_point deadline, F&& fn) {
 template <std::invocable F> [[nodiscard]] auto with_deadline(time_point deadline, F&& fn) {
   return detail::run_until(deadline, std::forward<F>(fn));
 }
+/// The same for a time on any clock, as that goes when this is called.
 template <class Clock, class Duration, std::invocable F>
 [[nodiscard]] auto with_deadline(const std::chrono::time_point<Clock, Duration>& deadline, F&& fn) {
   return detail::run_until(detail::deadline_on(deadline), std::forward<F>(fn));
 }
+/// The same, at most for `timeout` from now.
 template <class Rep, class Period, std::invocable F>
 [[nodiscard]] auto with_timeout(const std::chrono::duration<Rep, Period>& timeout, F&& fn) {
   return detail::run_until(detail::deadline_after(timeout), std::forward<F>(fn));
 }
 
 /// While one exists, the calling thread's waits are left alone by what asks it to end from outside: scopes around the shield, and
-/// `thread::request_cancel`. Scopes inside the shield work. For a few steps that must not be left half done: whoever waits for the
-/// thread's end waits that long. Does nothing for time slices: see no_preemption.
+/// `thread::request_cancel`. Scopes inside the shield work. For a few steps that must not be left half done: whoever waits for
+/// the thread's end waits that long. Does nothing for time slices: see no_preemption.
 /// @throws operation_not_permitted off a weft thread
 class shield {
  public:

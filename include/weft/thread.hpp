@@ -246,7 +246,8 @@ void yield();
 /// @throws operation_not_permitted off a weft thread; std::system_error when the kernel has no clock or signal for it
 void set_time_slice(bool on);
 
-/// True when this thread was asked to end: long computations ask now and then.
+/// True when this thread was asked to end, or the stretch of code it is in (weft/cancel.hpp), and no shield hides that: long
+/// computations ask now and then.
 [[nodiscard]] bool cancel_requested() noexcept;
 
 /// Waits at least until `when`; never early, on any clock, also one that is set back meanwhile.
