@@ -16,6 +16,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "tests/adjustable_clock.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/mutex.hpp"
@@ -72,17 +73,6 @@ class polite_lock {
 
  private:
   weft::mutex inner_;
-};
-
-// A clock that somebody sets back.
-struct adjustable_clock {
-  using rep = std::int64_t;
-  using period = std::milli;
-  using duration = std::chrono::duration<rep, period>;
-  using time_point = std::chrono::time_point<adjustable_clock>;
-  [[maybe_unused]] static constexpr bool is_steady = false;
-  static time_point now() { return time_point(reading); }
-  static inline duration reading{1000};
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/adjustable_clock.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
 #include "weft/select.hpp"
@@ -25,17 +26,6 @@ struct fragile {
   fragile(fragile&& other) : value(other.value) {  // NOLINT: may throw
     if (throws) throw std::runtime_error("moved");
   }
-};
-
-// A clock that a test sets.
-struct set_by_hand {
-  using duration = std::chrono::milliseconds;
-  using rep = duration::rep;
-  using period = duration::period;
-  using time_point = std::chrono::time_point<set_by_hand>;
-  [[maybe_unused]] static constexpr bool is_steady = false;
-  static inline time_point present{};
-  static time_point now() { return present; }
 };
 
 }  // namespace
@@ -135,8 +125,8 @@ TEST_CASE("times: the earliest ends the wait, never early; something that can be
     CHECK(weft::select(weft::on_receive(c, got), weft::on_timeout(-1h)) == 1);
     c.send(1);
     CHECK(weft::select(weft::on_timeout(0s), weft::on_receive(c, got)) == 1);
-    set_by_hand::present = set_by_hand::time_point(50ms);
-    CHECK(weft::select(weft::on_receive(c, got), weft::on_time(set_by_hand::time_point(40ms))) == 1);
+    adjustable_clock::reading = 50ms;
+    CHECK(weft::select(weft::on_receive(c, got), weft::on_time(adjustable_clock::time_point(40ms))) == 1);
     CHECK(weft::select(weft::on_receive(c, got), weft::on_timeout(std::chrono::hours::max()), weft::on_timeout(1ms)) == 2);
     weft::thread sender([&] { c.send(2); });
     CHECK(weft::select(weft::on_receive(c, got), weft::on_timeout(1h)) == 0);

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "tests/adjustable_clock.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -44,17 +45,6 @@ static_assert(std::is_same_v<weft::binary_semaphore, weft::counting_semaphore<1>
 static_assert(weft::counting_semaphore<>::max() == std::numeric_limits<std::ptrdiff_t>::max());
 
 constinit weft::binary_semaphore made_before_the_program(1);
-
-// A clock that somebody sets back.
-struct adjustable_clock {
-  using rep = std::int64_t;
-  using period = std::milli;
-  using duration = std::chrono::duration<rep, period>;
-  using time_point = std::chrono::time_point<adjustable_clock>;
-  [[maybe_unused]] static constexpr bool is_steady = false;
-  static time_point now() { return time_point(reading); }
-  static inline duration reading{1000};
-};
 
 }  // namespace
 

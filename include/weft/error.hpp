@@ -8,8 +8,8 @@
 
 namespace weft {
 
-/// Thrown by every operation of a thread that was asked to end which has to wait, after the kernel has let go of its buffers; also
-/// where only a stretch of its code is to end (weft/cancel.hpp), which then catches it.
+/// Thrown by every operation of a thread that was asked to end which has to wait, after the kernel has let go of its buffers.
+/// Also where only a stretch of its code is to end (weft/cancel.hpp), which then catches it.
 /// `yield` and operations that need not wait do not throw it: long computations ask `this_thread::cancel_requested()`.
 ///
 /// Let it pass: it unwinds the thread and ends it quietly. Deliberately no `std::exception`, so that `catch (const
