@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "sched/order.hpp"
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/detail/region.hpp"
@@ -46,7 +47,7 @@ void scheduler::switch_with_care(thread_record& self, thread_record& next) {
 // True when `next`, the first of the ready queue, is an ordinary thread and nothing else asks for attention: then the switch is
 // a handful of loads and stores without a call in between, and the compiler keeps all of it in scratch registers.
 [[gnu::always_inline]] inline bool scheduler::plain_switch(const thread_record& self, const thread_record* next) const noexcept {
-  return next != nullptr && next->state == thread_state::ready && budget_ > 1 && trace == nullptr &&
+  return next != nullptr && next->state == thread_state::ready && budget_ > 1 && plain_ &&
          ((self.flags | next->flags) & flags_of_care) == 0;
 }
 
@@ -161,8 +162,11 @@ void scheduler::wait_for_stack(thread_record& t, const char* why) noexcept {
 // next one needs a stack that must first be mapped, or when it wants the processor on a kernel thread of its own.
 [[gnu::always_inline]] inline thread_record& scheduler::next_runnable() {
   if (--budget_ == 0) [[unlikely]] return carrier_->record;
-  thread_record* const next = ready_.take();
-  if (next == nullptr) [[unlikely]] return carrier_->record;
+  thread_record* next = ready_.take();
+  if (next == nullptr) [[unlikely]] {
+    if (order_ != nullptr) next = order_->take();
+    if (next == nullptr) return carrier_->record;
+  }
   const bool lacks_stack = next->state == thread_state::created && next->start->stack == nullptr && !find_stack(*next);
   if (lacks_stack || next->has(flag_pinned)) [[unlikely]] {
     ready_.put_first(*next);
@@ -194,16 +198,29 @@ inline bool scheduler::find_stack(thread_record& t) noexcept {
 }
 
 void scheduler::yield() {
-  if (budget_ > 1 && ready_.empty()) {  // nobody else: no switch, but it counts as one
+  if (budget_ > 1 && nothing_ready()) {  // nobody else: no switch, but it counts as one
     --budget_;
     return;
   }
+  if (order_ != nullptr) return yield_in_order();
   thread_record& self = *current;
   thread_record& next = next_runnable();
   self.set_state(thread_state::ready);
   record(trace::kind::yield, self);
   ready_.put(self);
   switch_to(self, next);
+}
+
+// Here the one who yields is a candidate like all others: it may be the most urgent.
+void scheduler::yield_in_order() {
+  thread_record& self = *current;
+  self.set_state(thread_state::ready);
+  record(trace::kind::yield, self);
+  order_->put(self, policy::came::yielded);
+  thread_record& next = next_runnable();
+  if (&next != &self) return switch_to(self, next);
+  self.set_state(thread_state::running);
+  record(trace::kind::run, self);
 }
 
 // Child first, depth first: the parent goes on as soon as the child waits or ends, so a tree of threads has as many live stacks
@@ -222,7 +239,9 @@ void scheduler::run_first(thread_record& child) {
     if (others_turn) last_turn_ = now;
   }
   if (others_turn) {
-    ready_.put(self);
+    queue(self, policy::came::yielded);
+  } else if (order_ != nullptr) {
+    order_->put(self, policy::came::displaced);
   } else {
     ready_.put_first(self);
   }
@@ -234,7 +253,7 @@ void scheduler::yield_to_activation() {
   thread_record& self = *current;
   self.set_state(thread_state::ready);
   record(trace::kind::yield, self);
-  ready_.put(self);
+  queue(self, policy::came::yielded);
   switch_to(self, carrier_->record);
 }
 
@@ -296,8 +315,27 @@ void scheduler::park(waiter& w, thread_state state) {
 
 [[gnu::always_inline]] inline void scheduler::make_ready(thread_record& t) noexcept {
   t.set_state(thread_state::ready);
-  record(trace::kind::ready, t);
+  if (!plain_) [[unlikely]] return make_ready_with_care(t);
   ready_.put(t);
+}
+
+void scheduler::make_ready_with_care(thread_record& t) noexcept {
+  record(trace::kind::ready, t);
+  queue(t, policy::came::woken);
+}
+
+// A policy that is built in costs a plain switch nothing: `plain_` stands for the absence of a trace as well, and the ready queue
+// is empty wherever there is another policy, but for threads that must run before all others.
+void scheduler::queue(thread_record& t, policy::came how) noexcept {
+  if (order_ == nullptr) return ready_.put(t);
+  order_->put(t, how);
+}
+
+bool scheduler::nothing_ready() const noexcept { return ready_.empty() && (order_ == nullptr || order_->empty()); }
+
+thread_record* scheduler::take_ready() noexcept {
+  thread_record* const first = ready_.take();
+  return first != nullptr || order_ == nullptr ? first : order_->take();
 }
 
 void scheduler::make_ready_again(thread_record& t) noexcept { make_ready(t); }
@@ -345,7 +383,7 @@ void scheduler::exit_current() {
     budget_ = 1;  // the loop is to know at once
   }
   if (!stackless_.empty()) [[unlikely]] {
-    ready_.put(*stackless_.take());
+    queue(*stackless_.take(), policy::came::woken);
     stackless_tries_ = 0;
   }
 

@@ -1,5 +1,6 @@
 #include "weft/mutex.hpp"
 
+#include "sched/order.hpp"
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
 
@@ -14,6 +15,7 @@ bool mutex::lock_slow(detail::cancellation mode, time_point deadline) {
     detail::throw_error(std::errc::resource_deadlock_would_occur, "mutex::lock: the calling thread holds this mutex already");
   }
   check_home(*self);
+  if (sched::order* const by = sched::this_scheduler().ordered()) [[unlikely]] return by->mutexes.lock(*this, mode, deadline);
   detail::waiter w;
   w.what = "mutex";
   w.object = this;
@@ -49,6 +51,7 @@ void mutex::unlock_slow() {
   if (!held_by(*self)) {
     detail::throw_error(std::errc::operation_not_permitted, "mutex::unlock: the calling thread does not hold this mutex");
   }
+  if (sched::order* const by = sched::this_scheduler().ordered()) [[unlikely]] return by->mutexes.unlock(*this);
   holder_ &= promised;
   if (holder_ == promised) return;  // the one who was woken for it is on the way still
   if (detail::waiter* const next = waiters_.pop_front()) {

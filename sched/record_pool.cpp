@@ -5,6 +5,8 @@
 #include <new>
 #include <system_error>
 
+#include "sched/policy_node.hpp"
+
 namespace weft::sched {
 
 const char* name(thread_state s) noexcept {
@@ -44,16 +46,25 @@ std::uint16_t record_pool::next_home() noexcept {
   return last.fetch_add(1, std::memory_order_relaxed);
 }
 
+constexpr std::align_val_t line{alignof(thread_record)};
+
+record_pool::~record_pool() {
+  for (const slab& s : slabs_) ::operator delete(s.memory, line);  // neither records nor nodes have anything to destroy
+}
+
+void record_pool::make_room_for_nodes() noexcept { stride_ = sizeof(thread_record) + room_for_node; }
+
 // Slabs double up to 4,096 records (256 KiB), so ten threads cost little and a million few allocations.
 void record_pool::grow() try {
   const std::size_t count = slabs_.empty() ? 64 : std::min<std::size_t>(slabs_.back().count * 2, 4096);
   slabs_.reserve(slabs_.size() + 1);
-  slabs_.push_back({std::make_unique<thread_record[]>(count), count});
-  thread_record* const records = slabs_.back().records.get();
+  slabs_.push_back({static_cast<std::byte*>(::operator new(count * stride_, line)), count});
   for (std::size_t i = count; i > 0; --i) {  // lowest address first out: neighbours in time are neighbours in memory
-    records[i - 1].next = vacant_;
-    records[i - 1].home = home_;
-    vacant_ = &records[i - 1];
+    auto* const made = ::new (slabs_.back().memory + (i - 1) * stride_) thread_record;
+    if (stride_ != sizeof(thread_record)) ::new (static_cast<void*>(made + 1)) policy_node;
+    made->next = vacant_;
+    made->home = home_;
+    vacant_ = made;
   }
 } catch (const std::bad_alloc&) {
   throw_no_memory();

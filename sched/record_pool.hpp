@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "sched/thread_record.hpp"
@@ -14,8 +15,12 @@ namespace weft::sched {
 class record_pool {
  public:
   record_pool() = default;
+  ~record_pool();
   record_pool(const record_pool&) = delete;
   record_pool& operator=(const record_pool&) = delete;
+
+  /// From here on a policy_node lies behind each record (sched/policy_node.hpp). Before the first take().
+  void make_room_for_nodes() noexcept;
 
   /// A vacant record, the one given back last. @throws std::system_error(not_enough_memory)
   [[nodiscard]] thread_record& take() {
@@ -41,7 +46,7 @@ class record_pool {
   void for_each(Visit visit) {
     for (const slab& s : slabs_) {
       for (std::size_t i = 0; i < s.count; ++i) {
-        if (s.records[i].state != thread_state::vacant) visit(s.records[i]);
+        if (thread_record& t = record_at(s, i); t.state != thread_state::vacant) visit(t);
       }
     }
   }
@@ -57,7 +62,7 @@ class record_pool {
   bool for_some(place& from, std::size_t most, Visit visit) {
     for (bool go_on = true; go_on && most > 0 && from.slab < slabs_.size(); --most) {
       const slab& s = slabs_[from.slab];
-      go_on = visit(s.records[from.index]);
+      go_on = visit(record_at(s, from.index));
       if (++from.index == s.count) from = {from.slab + 1, 0};
     }
     return from.slab < slabs_.size();
@@ -65,12 +70,16 @@ class record_pool {
 
  private:
   struct slab {
-    std::unique_ptr<thread_record[]> records;
+    std::byte* memory;
     std::size_t count;
   };
   void grow();
+  [[nodiscard]] thread_record& record_at(const slab& s, std::size_t i) const noexcept {
+    return *std::launder(reinterpret_cast<thread_record*>(s.memory + i * stride_));
+  }
   static std::uint16_t next_home() noexcept;
 
+  std::size_t stride_ = sizeof(thread_record);  // bytes from one to the next
   std::vector<slab> slabs_;
   thread_record* vacant_ = nullptr;
   std::uint16_t home_ = next_home();

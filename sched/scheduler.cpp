@@ -23,7 +23,7 @@
 // Invariants.
 //   1. Only the activation that holds the processor touches anything here. Other kernel threads reach `inbox` alone; other
 //      activations the processor's word, the list of threads that come back, and under its lock that of threads to carry.
-//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue, or in one of the two queues of
+//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue or the policy, or in one of the two queues of
 //      those that need something first (a stack, the processor on their own kernel thread), are exactly those created or ready.
 //      `current` is the one running, null while the loop itself runs.
 //   3. A waiter is linked (queue, timer, operation) exactly while its thread is parked or in_kernel.
@@ -40,6 +40,8 @@
 #include <cstring>
 #include <utility>
 
+#include "sched/built_in_order.hpp"
+#include "sched/order.hpp"
 #include "sched/own_code.hpp"
 #include "sched/program_text.hpp"
 #include "sched/report.hpp"
@@ -61,12 +63,29 @@ scheduler::scheduler(const options& how, upcall::source& what_happens)
       first_(*this, 1) {
   source = &what_happens;
   options_.switches_per_poll = budget_;
+  adopt_policy();
   first_.begin();
   outside_.outside_of = this;
   shared_ = first_.own;
   settle_on(first_, shared_);
   prepare_time_slices();
   source->attach(*this);
+}
+
+// Before the first record is made: records of a scheduler with a policy are larger.
+void scheduler::adopt_policy() {
+  if (!options_.policy) return;
+  std::unique_ptr<policy> by = options_.policy();
+  if (by == nullptr) {
+    detail::throw_error(std::errc::invalid_argument, "weft::run: options::policy made no policy (a null pointer)");
+  }
+  if (const auto* const built_in = dynamic_cast<const built_in_order*>(by.get())) {
+    child_first_ = built_in->child_first;
+    return;
+  }
+  order_ = std::make_unique<order>(std::move(by));
+  records_.make_room_for_nodes();
+  plain_ = false;
 }
 
 scheduler::~scheduler() {
@@ -117,7 +136,7 @@ void scheduler::loop(carrier& me) {
     }
     if (all_code_ && pool_->free.load(std::memory_order_relaxed) < 1) [[unlikely]] keep_one_free();
     if (!wants_processor_.empty() && !source->bound_here()) [[unlikely]] return give_processor_to(*wants_processor_.take());
-    if (thread_record* const next = ready_.take(); next != nullptr) {
+    if (thread_record* const next = take_ready(); next != nullptr) {
       if (next->has(flag_pinned)) [[unlikely]] {
         wants_processor_.put(*next);
         continue;
@@ -140,7 +159,7 @@ void scheduler::loop(carrier& me) {
 void scheduler::poll_if_due() {
   const bool ask_kernel = source->wants_poll();
   if (!ask_kernel && timers_.empty()) return;
-  const bool busy = !ready_.empty();
+  const bool busy = !nothing_ready();
   const time_point now = source->now();
   if (busy && now - last_poll_ < options_.poll_interval) return;
   last_poll_ = now;
@@ -172,7 +191,7 @@ bool scheduler::idle() {
   rest(false);
   record(trace::kind::busy, carrier_->record);
   if (thread_record* const t = stackless_.take(); t != nullptr) {  // perhaps there is memory by now
-    ready_.put(*t);
+    queue(*t, policy::came::woken);
     ++stackless_tries_;
   }
   if (!timers_.empty()) expire_timers();
@@ -249,7 +268,7 @@ void scheduler::expire_timers() {
 // until nobody else is ready, for else it would never end; a destructor that waits for a post gets it.
 bool scheduler::posts_due() const noexcept {
   if (!inbox_->has_posts()) [[likely]] return false;
-  if (loop_.ending && !ready_.empty()) return false;
+  if (loop_.ending && !nothing_ready()) return false;
   if (posts_.newest != nullptr && posts_.newest->number == posts_.number && posts_.newest->state == thread_state::created) {
     return false;
   }
@@ -315,7 +334,7 @@ void scheduler::on_deadlock() {
   loop_.deadlocked = true;
   loop_.report = report;
   cancel_all();
-  if (ready_.empty()) {
+  if (nothing_ready()) {
     print_report("weft: none of these threads can be ended; the program cannot go on.\n");
     std::abort();
   }

@@ -25,12 +25,14 @@
 #include "sched/thread_record.hpp"
 #include "sched/timer_queue.hpp"
 #include "sched/watched_count.hpp"
+#include "weft/policy.hpp"
 #include "weft/runtime.hpp"
 #include "weft/trace.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::sched {
 
+class order;
 class stall_watch;
 class program_text;
 class own_code;
@@ -56,6 +58,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void request_cancel(thread_record& t) noexcept;
   /// Asks the thread "main" to end, if it has not.
   void end_main() noexcept;
+  /// Names the running thread.
+  void rename(std::string_view name) noexcept;
   /// True when a wait in `mode` must end at once because the running thread was asked to end. A thread that unwinds is left
   /// alone: its destructors may block.
   [[nodiscard]] bool must_cancel(detail::cancellation mode) const noexcept {
@@ -112,7 +116,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   // ---- upcalls ----
 
   void handle(std::span<const upcall::event> batch) override;
-  [[nodiscard]] bool others_ready() const noexcept override { return !ready_.empty(); }
+  [[nodiscard]] bool others_ready() const noexcept override { return !nothing_ready(); }
   /// The running thread is about to wait for the kernel.
   void note_blocked(upcall::cause why) { note(about(upcall::kind::blocked, why, *current)); }
   [[nodiscard]] const upcall::tally& tally() const noexcept { return tally_; }
@@ -180,6 +184,13 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
 
   // ---- the rest ----
 
+  /// What serves the policy; null where that is built in (dispatch.cpp).
+  [[nodiscard]] order* ordered() const noexcept { return order_.get(); }
+  /// Records what happens in `where` from here on; null: no more.
+  void trace_to(trace::ring* where) noexcept {
+    trace = where;
+    plain_ = trace == nullptr && order_ == nullptr;
+  }
   [[nodiscard]] const std::shared_ptr<inbox>& mail() const noexcept { return inbox_; }
   [[nodiscard]] start_pool& starts() noexcept { return starts_; }
   [[nodiscard]] record_pool& records() noexcept { return records_; }
@@ -203,6 +214,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
     time_point again{};                     // there was no memory for another one: when to try again
   };
 
+  void adopt_policy();
   void loop(carrier& me);
   [[nodiscard]] bool idle();
   [[nodiscard]] bool doze(time_point until);
@@ -241,6 +253,12 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void retire_stack(thread_record& self) noexcept;
   void free_retired() noexcept;
   void make_ready(thread_record& t) noexcept;
+  void make_ready_with_care(thread_record& t) noexcept;
+  void queue(thread_record& t, policy::came how) noexcept;
+  [[nodiscard]] bool nothing_ready() const noexcept;
+  [[nodiscard]] thread_record* take_ready() noexcept;
+  void yield_in_order();
+  void note_spawned(thread_record& made, const attributes& how) noexcept;
   void wake_joiners(thread_record& self) noexcept;
   static void thread_main();
 
@@ -306,6 +324,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   // What every switch touches comes first, in as few cache lines as possible.
   ready_queue ready_;
   watched_count budget_;             // switches until the next look at upcalls
+  bool plain_ = true;                // no trace, and no policy but the one built in: switches need no care
   bool observed_ = false;            // somebody subscribed to upcalls
   bool turn_due_ = false;            // run_first() is to ask whether it is the turn of the others: once per look at upcalls
   exception_state* exceptions_;      // of the kernel thread that holds the processor: settle_on() changes them
@@ -318,6 +337,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   floating_point_control common_fp_;
 
   options options_;
+  std::unique_ptr<order> order_;  // see ordered(). What is in ready_ runs before anything in here
+  bool child_first_ = false;      // policies::child_first
   timer_queue timers_;
   std::uint32_t lots_ = 1;  // see draw
   record_pool records_;

@@ -15,6 +15,7 @@
 #include <string>
 #include <system_error>
 
+#include "sched/order.hpp"
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/detail/tools.hpp"
@@ -46,6 +47,7 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
                             "weft: " + std::to_string(alive_) + " threads are alive, as many as options::max_threads allows");
   }
   if (how.time_slice) begin_ticks();
+  if (!plain_ && order_ != nullptr) [[unlikely]] order::check(how);
   const bool usual = how.stack == 0 && !how.tiny;
   const std::size_t size = how.stack != 0 ? how.stack : how.tiny ? default_tiny_size : options_.stack;
   const stack_class stacks = usual ? default_class_ : stacks_.classify({size, options_.guard, how.tiny});
@@ -72,14 +74,21 @@ thread_record& scheduler::spawn(const attributes& how, detail::start_block* star
   made.start = owned.release();
   made.set_state(thread_state::created);
   ++alive_;
-  record(trace::kind::spawn, made, current != nullptr ? current->number : 0);
   if (how.time_slice) slice(made, true);
-  if (how.start == start::now && current != nullptr) {
+  if (!plain_) [[unlikely]] note_spawned(made, how);
+  if ((how.start == start::now || child_first_) && current != nullptr) {
     run_first(made);
-  } else {
+  } else if (plain_) {
     ready_.put(made);
+  } else {
+    queue(made, policy::came::created);
   }
   return made;
+}
+
+void scheduler::note_spawned(thread_record& made, const attributes& how) noexcept {
+  record(trace::kind::spawn, made, current != nullptr ? current->number : 0);
+  if (order_ != nullptr) order_->begin(made, how);
 }
 
 void scheduler::slice(thread_record& t, bool on) {
@@ -89,6 +98,14 @@ void scheduler::slice(thread_record& t, bool on) {
   const bool ticks = on && options_.time_slice.count() != 0;
   std::atomic_ref(t.flags).store(static_cast<std::uint8_t>(ticks ? t.flags | wanted : t.flags & ~unwanted),
                                  std::memory_order_relaxed);
+}
+
+void scheduler::rename(std::string_view name) noexcept {
+  auto& kept = current->extension->name;
+  const std::size_t length = std::min(name.size(), sizeof kept - 1);
+  std::memmove(kept, name.data(), length);  // perhaps it is a part of the old one
+  std::memset(kept + length, 0, sizeof kept - length);
+  if (trace != nullptr) trace->name_thread(current->number, kept);
 }
 
 void scheduler::detach(thread_record& t) noexcept {
@@ -236,6 +253,11 @@ thread::id get_id() noexcept {
 std::string_view name() {
   if (!detail::on_weft_thread()) detail::throw_off_weft("this_thread::name");
   return calling_thread()->name();
+}
+
+void set_name(std::string_view name) {
+  if (detail::current_thread() == nullptr) return detail::with_processor("this_thread::set_name", [=] { set_name(name); });
+  sched::scheduler_of_caller("this_thread::set_name").rename(name);
 }
 
 bool cancel_requested() noexcept {

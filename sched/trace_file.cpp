@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "sched/report.hpp"
+#include "sched/scheduler.hpp"
 
 namespace weft::sched {
 namespace {
@@ -93,7 +94,7 @@ std::string own_path(const std::string& wanted) {
 
 }  // namespace
 
-trace_file::trace_file(detail::scheduler_face& traced) : traced_(traced) {
+trace_file::trace_file(scheduler& traced) : traced_(traced) {
   const char* const wanted = std::getenv("WEFT_TRACE");
   if (wanted == nullptr || *wanted == '\0') return;
   try {
@@ -104,12 +105,12 @@ trace_file::trace_file(detail::scheduler_face& traced) : traced_(traced) {
   }
   ring_ = std::make_unique<trace::ring>(wanted_events());
   ring_->file = path_;
-  traced_.trace = ring_.get();
+  traced_.trace_to(ring_.get());
 }
 
 trace_file::~trace_file() {
   if (ring_ == nullptr) return;
-  traced_.trace = nullptr;
+  traced_.trace_to(nullptr);
   try {
     trace::write_chrome(*ring_, path_);
   } catch (const std::exception& error) {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <thread>
 
+#include "sched/scheduler.hpp"
 #include "tests/in_child.hpp"
 #include "tests/skip.hpp"
 #include "weft/channel.hpp"
@@ -190,7 +191,7 @@ TEST_CASE("misuse that cannot be thrown prints the thread, its backtrace and the
   const child_end end = in_child([] {
     weft::run([] {
       weft::trace::ring ring(1024);
-      weft::detail::this_scheduler_face().trace = &ring;
+      static_cast<weft::sched::scheduler&>(weft::detail::this_scheduler_face()).trace_to(&ring);
       weft::jthread careless({.name = "careless"}, [] { forgets_to_unlock(); });
     });
   });

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "sched/scheduler.hpp"
 #include "weft/detail/park.hpp"
 #include "weft/runtime.hpp"
 #include "weft/thread.hpp"
@@ -131,11 +132,12 @@ class simulation {
 
   void run() {
     weft::run(how, [this] {
-      weft::detail::this_scheduler_face().trace = &ring_;
+      auto& scheduler = static_cast<weft::sched::scheduler&>(weft::detail::this_scheduler_face());
+      scheduler.trace_to(&ring_);
       std::vector<weft::thread> started;
       for (auto& [name, body] : threads_) started.emplace_back(weft::attributes{.name = name}, body);
       for (weft::thread& t : started) t.join();
-      weft::detail::this_scheduler_face().trace = nullptr;
+      scheduler.trace_to(nullptr);
     });
   }
 

@@ -12,9 +12,15 @@
 
 namespace weft {
 
+namespace sched {
+class inheritance;
+}
+
 /// As `std::mutex`, for weft threads: a waiting thread parks, the processor goes on. First come, first served: `unlock`
 /// hands the mutex to the longest waiter, so a thread that locks and unlocks in a loop cannot starve the others. Only
 /// `try_lock` may come before a waiter that was chosen and has not run yet: so `std::lock` and `std::scoped_lock` get on.
+/// Under a policy that tells who is more urgent, the most urgent waiter comes first, and whoever holds the mutex inherits its
+/// urgency (weft/policy.hpp).
 ///
 /// Only for the threads of one scheduler: a thread of another one that finds it locked ends the program with a sentence. A
 /// thread must unlock what it locked before it ends: a later thread may be taken for it. Free lock + unlock: ≈ 2 ns, no atomic
@@ -59,6 +65,7 @@ class mutex {
  private:
   friend class condition_variable;
   friend class timed_mutex;
+  friend class sched::inheritance;
   static std::uintptr_t word(const detail::thread_record* t) noexcept { return reinterpret_cast<std::uintptr_t>(t); }
   [[nodiscard]] bool take_free() noexcept {
     detail::thread_record* const self = detail::current_thread();

@@ -35,6 +35,10 @@ enum class activations : std::uint8_t {
   all,      ///< everything, page faults included. Experimental: docs/all-code.md says what such code may call
 };
 
+class policy;
+/// Makes the policy of one scheduler: one of `policies` (weft/policy.hpp), or a function of your own.
+using policy_maker = std::function<std::unique_ptr<policy>()>;
+
 /// How a scheduler runs. The defaults suit servers and tools alike.
 struct options {
   std::size_t stack = 256 * 1024;  ///< bytes of address space for a thread's stack, guard included; memory is used page by page,
@@ -58,6 +62,8 @@ struct options {
                                               ///< error says so, and only regions are taken over
   std::chrono::microseconds time_slice{0};    ///< threads with `attributes::time_slice` that run longer are preempted; 0:
                                               ///< nobody is. At least 100 µs; 1 ms costs less than 3 %
+  policy_maker policy = {};  ///< the order in which ready threads run: `.policy = weft::policies::priority`; empty: first come,
+                             ///< first served
   std::string name = "weft";                                ///< of the scheduler, in reports
   upcall::source* source = nullptr;                         ///< use this source instead of the kernel's (simulations, tests)
 };

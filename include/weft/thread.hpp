@@ -59,7 +59,7 @@ class thread {
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, thread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
              std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-  explicit thread(F&& fn, Args&&... args) : thread(attributes{}, std::forward<F>(fn), std::forward<Args>(args)...) {}
+  explicit thread(F&& fn, Args&&... args) : thread(detail::usual_attributes, std::forward<F>(fn), std::forward<Args>(args)...) {}
 
   /// The same with attributes: `weft::thread t({.name = "reader", .stack = 64 * 1024}, fn)`.
   template <class F, class... Args>
@@ -104,6 +104,13 @@ class thread {
 
   /// Asks the thread to end: its blocking operations, the one it is in included, throw `weft::cancelled`. Returns at once.
   void request_cancel() noexcept;
+
+  /// Changes the thread's own priority or deadline, as `this_thread::set_priority` and `set_deadline` do (weft/policy.hpp); a thread
+  /// that is ready gets its new place at once. Nothing happens when it has ended.
+  /// @throws std::system_error: invalid_argument outside `least_priority` … `most_priority` or without a thread,
+  ///         operation_not_permitted off a weft thread
+  void set_priority(int priority);
+  void set_deadline(time_point when);
 
   /// Number of kernel threads the hardware runs at once, as in `std::thread`. A scheduler uses one of them.
   [[nodiscard]] static unsigned hardware_concurrency() noexcept;
@@ -153,7 +160,7 @@ class jthread {
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
              runs<F, Args...>)
-  explicit jthread(F&& fn, Args&&... args) : jthread(attributes{}, std::forward<F>(fn), std::forward<Args>(args)...) {}
+  explicit jthread(F&& fn, Args&&... args) : jthread(detail::usual_attributes, std::forward<F>(fn), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>
     requires runs<F, Args...>
@@ -189,6 +196,8 @@ class jthread {
   }
   void detach() { thread_.detach(); }
   void request_cancel() noexcept { thread_.request_cancel(); }
+  void set_priority(int priority) { thread_.set_priority(priority); }
+  void set_deadline(time_point when) { thread_.set_deadline(when); }
 
   [[nodiscard]] std::stop_source get_stop_source() noexcept { return stop_; }
   [[nodiscard]] std::stop_token get_stop_token() const noexcept { return stop_.get_token(); }
@@ -240,6 +249,9 @@ void yield();
 
 /// The calling thread's name; "" when it has none.
 [[nodiscard]] std::string_view name();
+/// Changes it; the first 31 bytes are kept. Reports and traces show the new name from here on.
+/// @throws operation_not_permitted off a weft thread
+void set_name(std::string_view name);
 
 /// Whether the calling thread's own code may be preempted from here on, at any instruction (`attributes::time_slice`). Nothing
 /// happens where `options::time_slice` is zero. ≈ 10 ns, some 50 µs for the first thread of a scheduler that asks.

@@ -65,6 +65,16 @@ class wait_queue {
     first_ = &w;  // the circle is the same: only where it begins is not
   }
 
+  /// Links `w` before `at`, which is linked here.
+  void insert_before(waiter& at, waiter& w) noexcept {
+    w.queue = this;
+    w.next = &at;
+    w.previous = at.previous;
+    at.previous->next = &w;
+    at.previous = &w;
+    if (first_ == &at) first_ = &w;
+  }
+
   /// Unlinks and returns the first waiter, or null.
   waiter* pop_front() noexcept {
     waiter* const w = first_;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "weft/detail/abi.hpp"
+#include "weft/upcall.hpp"
 
 namespace weft {
 
@@ -19,6 +20,10 @@ enum class start : std::uint8_t {
   later,  ///< it joins the ready queue; the caller goes on (as std::thread, the default)
   now,    ///< it runs at once, and the caller goes on when it waits or ends: few stacks live at a time, memory stays warm
 };
+
+/// Priorities go from the one to the other; 0 is what a thread has that says nothing.
+inline constexpr int least_priority = -32;
+inline constexpr int most_priority = 31;
 
 /// What a thread is made of. Every member has a default: `weft::thread t({.name = "reader"}, fn)`.
 struct attributes {
@@ -29,9 +34,13 @@ struct attributes {
   enum start start = start::later;
   bool time_slice = false;  ///< its own code may be preempted at any instruction (`options::time_slice`, docs/preemption.md)
   bool floating_point_control = false;  ///< keep rounding mode and FP exception masks of this thread apart (≈ 5 ns a switch)
+  int priority = 0;             ///< for policies that look at it (weft/policy.hpp): the higher, the sooner the thread runs
+  time_point deadline = never;  ///< the same: when the thread's work should be done
 };
 
 namespace detail {
+
+inline constexpr attributes usual_attributes;
 
 // A thread's function before its first run. Freed once the function was moved to the thread's stack.
 struct start_block {
