@@ -40,10 +40,9 @@ void inheritance::wait_once(mutex& m, detail::waiter& w, bool was_chosen, time_p
   insert(m, w, was_chosen);
   if (policy_node* const has = lend_anew(m)) reckon(*has);
   s.park(w, thread_state::parked);
-  if (policy_node* const borrower = self.lends_to) {  // its wait ended from the side
+  if (policy_node* const borrower = self.lends_to) {  // its wait ended from the side; perhaps the mutex is another's by now
     end_loan(self);
     reckon(*borrower);
-    self.waits_at = nullptr;
     if (policy_node* const has = lend_anew(m)) reckon(*has);
   }
   self.waits_at = nullptr;

@@ -162,6 +162,19 @@ TEST_CASE("a thread started with start::now runs before more urgent ones, and it
         }) == "child urgent parent child");
 }
 
+TEST_CASE("under every order but lifo a parent that gave way to its child comes before its equals") {
+  const auto family = [](auto& say) {
+    const weft::jthread other([&] { say("other"); });
+    const weft::jthread first({.start = weft::start::now}, [&] { say("child"); });
+    say("parent");
+  };
+  for (const named_order& order : all_orders()) {
+    CAPTURE(order.name);
+    const bool runs_new_ones_first = std::string_view(order.name) == "child_first";
+    CHECK(told(order.make, family) == (runs_new_ones_first ? "other child parent" : "child parent other"));
+  }
+}
+
 TEST_CASE("a change of priority moves a thread that is ready, at once") {
   CHECK(told(weft::policies::priority, [](auto& say) {
           weft::jthread a([&] { say("a"); });
@@ -361,51 +374,44 @@ TEST_CASE("threads keep their names for a policy when they change them") {
 
 // ---- mutexes ----
 
-TEST_CASE("who holds a mutex inherits the priority of those who wait for it: no inversion") {
-  CHECK(told(weft::policies::priority, [](auto& say) {
-          weft::mutex lock;
-          weft::jthread low({.priority = -10}, [&] {
-            const std::lock_guard guard(lock);
-            say("low");
-            for (int i = 0; i < 5; ++i) weft::this_thread::yield();
-            say("low");
-          });
-          weft::this_thread::sleep_for(1ms);  // it holds the mutex now
-          weft::jthread high({.priority = 10}, [&] {
-            const std::lock_guard guard(lock);
-            say("high");
-          });
-          weft::jthread middle([&] {
-            for (int i = 0; i < 3; ++i) {
-              say("middle");
-              weft::this_thread::yield();
-            }
-          });
-        }) == "low low high middle middle middle");
+// `low` holds the lock, `high` waits for it, and `middle` becomes ready when `low` does.
+template <class Lock, class Unlock, class Say> void may_invert(Lock lock, Unlock unlock, const Say& say) {
+  const weft::time_point then = weft::detail::now() + 2ms;
+  weft::jthread low({.priority = -10}, [&] {
+    lock();
+    weft::this_thread::sleep_until(then);
+    say("low");
+    unlock();
+    weft::this_thread::yield();
+    say("alone");
+  });
+  weft::this_thread::sleep_for(1ms);
+  weft::jthread high({.priority = 10}, [&] {
+    lock();
+    say("high");
+    unlock();
+  });
+  weft::jthread middle([&] {
+    weft::this_thread::sleep_until(then);
+    for (int i = 0; i < 3; ++i) {
+      say("middle");
+      weft::this_thread::yield();
+    }
+  });
 }
 
-TEST_CASE("without inheritance the same threads are inverted: the test above can fail") {
+TEST_CASE("who holds a mutex inherits the priority of those who wait for it, until it is unlocked: no inversion") {
   CHECK(told(weft::policies::priority, [](auto& say) {
-          weft::binary_semaphore lock(1);  // nobody holds it, so nobody inherits
-          weft::jthread low({.priority = -10}, [&] {
-            lock.acquire();
-            weft::this_thread::sleep_for(2ms);
-            say("low");
-            lock.release();
-          });
-          weft::this_thread::sleep_for(1ms);
-          weft::jthread high({.priority = 10}, [&] {
-            lock.acquire();
-            say("high");
-          });
-          weft::jthread middle([&] {
-            weft::this_thread::sleep_for(1ms);
-            for (int i = 0; i < 3; ++i) {
-              say("middle");
-              weft::this_thread::yield();
-            }
-          });
-        }) == "middle middle middle low high");
+          weft::mutex lock;
+          may_invert([&] { lock.lock(); }, [&] { lock.unlock(); }, say);
+        }) == "low high middle middle middle alone");
+}
+
+TEST_CASE("through a semaphore, which nobody holds, nothing is inherited: the same threads are inverted") {
+  CHECK(told(weft::policies::priority, [](auto& say) {
+          weft::binary_semaphore lock(1);
+          may_invert([&] { lock.acquire(); }, [&] { lock.release(); }, say);
+        }) == "middle middle middle low high alone");
 }
 
 TEST_CASE("urgency passes through any number of mutexes, and goes when they are unlocked") {
@@ -455,6 +461,25 @@ TEST_CASE("a mutex goes to the most urgent of those who wait, among equals to th
           add("usual2", 0);
           held.unlock();
         }) == "high1 high2 usual1 usual2 low");
+}
+
+TEST_CASE("who was chosen for a mutex and finds it taken by a try_lock comes before its equals again") {
+  CHECK(told(weft::policies::priority, [](auto& say) {
+          weft::mutex lock;
+          std::unique_lock held(lock);
+          std::vector<weft::jthread> threads;
+          for (const char* const who : {"first", "second"}) {
+            threads.emplace_back([&, who] {
+              const std::lock_guard guard(lock);
+              say(who);
+            });
+          }
+          weft::this_thread::yield();
+          held.unlock();
+          CHECK(held.try_lock());
+          weft::this_thread::yield();
+          held.unlock();
+        }) == "first second");
 }
 
 TEST_CASE("a waiter whose priority changes while it waits changes its place, and what its holder inherits") {
@@ -515,6 +540,35 @@ TEST_CASE("a deadline or a cancellation that ends a wait for a mutex ends the lo
   }
 }
 
+TEST_CASE("a loan ends when the lender gives up, also if the mutex was unlocked before the lender ran") {
+  simulated_source source(0);
+  std::string story;
+  weft::run({.switches_per_poll = 1, .policy = weft::policies::priority, .source = &source}, [&] {
+    weft::timed_mutex lock;
+    weft::binary_semaphore gate(0);
+    weft::jthread low({.priority = -10}, [&] {
+      lock.lock();
+      weft::this_thread::sleep_for(500us);
+      source.advance(2ms);         // the time of `high` is over,
+      weft::this_thread::yield();  // which makes it ready, as urgent as this thread, and behind it
+      lock.unlock();
+      gate.release();
+      weft::this_thread::yield();
+      story += "low";
+    });
+    weft::this_thread::sleep_for(1us);
+    weft::jthread high({.priority = 10}, [&] {
+      const std::unique_lock guard(lock, 1ms);  // too late by the clock; but the mutex is free by then
+      story += guard.owns_lock() ? "high " : "gave up ";
+    });
+    weft::jthread middle([&] {
+      gate.acquire();
+      story += "middle ";
+    });
+  });
+  CHECK(story == "high middle low");
+}
+
 TEST_CASE("recursive and timed mutexes, and the lock of a condition variable, are inherited through") {
   CHECK(told(weft::policies::priority, [](auto& say) {
           weft::recursive_timed_mutex lock;
@@ -569,7 +623,8 @@ TEST_CASE("five threads with two mutexes each get on by std::scoped_lock under p
 }
 
 TEST_CASE("a thread that ends with a mutex it holds leaves its lenders nothing to hang on") {
-  weft::run({.policy = weft::policies::priority}, [] {
+  simulated_source source(0);
+  weft::run({.policy = weft::policies::priority, .source = &source}, [] {
     alignas(weft::timed_mutex) static std::byte memory[sizeof(weft::timed_mutex)];
     auto* const lock = ::new (memory) weft::timed_mutex;  // never destroyed: it stays locked
     weft::thread careless({.priority = -3}, [&] {
@@ -578,10 +633,16 @@ TEST_CASE("a thread that ends with a mutex it holds leaves its lenders nothing t
     });
     weft::this_thread::sleep_for(1us);
     weft::thread waiting({.priority = 3}, [&] { CHECK(!lock->try_lock_for(5ms)); });
+    weft::this_thread::sleep_for(1us);
     careless.join();
-    std::vector<weft::thread> others;
-    for (int i = 0; i < 100; ++i) others.emplace_back([] { weft::this_thread::yield(); });
-    for (weft::thread& t : others) t.join();
+    std::string story;
+    weft::thread heir({.priority = -3}, [&] { story += "heir "; });  // in the same record
+    heir.set_priority(-2);
+    weft::thread other([&] { story += "other "; });
+    weft::this_thread::sleep_for(1us);
+    CHECK(story == "other heir ");
+    heir.join();
+    other.join();
     waiting.join();
   });
 }
