@@ -75,7 +75,8 @@ class by_deadline final : public policy {
       return a.deadline() != b.deadline() ? a.deadline() < b.deadline() : a.turn < b.turn;
     }
   };
-  using hook = boost::intrusive::member_hook<sched::policy_node, decltype(sched::policy_node::in_tree), &sched::policy_node::in_tree>;
+  using node = sched::policy_node;
+  using hook = boost::intrusive::member_hook<node, decltype(node::in_tree), &node::in_tree>;
 
   boost::intrusive::multiset<sched::policy_node, hook, boost::intrusive::compare<earlier>> tree_;
   std::int64_t first_turn_ = 0;

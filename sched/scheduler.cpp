@@ -23,9 +23,9 @@
 // Invariants.
 //   1. Only the activation that holds the processor touches anything here. Other kernel threads reach `inbox` alone; other
 //      activations the processor's word, the list of threads that come back, and under its lock that of threads to carry.
-//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue or the policy, or in one of the two queues of
-//      those that need something first (a stack, the processor on their own kernel thread), are exactly those created or ready.
-//      `current` is the one running, null while the loop itself runs.
+//   2. A thread is in exactly one state; set_state checks every transition. In the ready queue or the policy, or in one of the
+//      two queues of those that need something first (a stack, the processor on their own kernel thread), are exactly those
+//      created or ready. `current` is the one running, null while the loop itself runs.
 //   3. A waiter is linked (queue, timer, operation) exactly while its thread is parked or in_kernel.
 //   4. An operation's thread leaves in_kernel only by the operation's completion, whatever its deadline or a cancellation
 //      say: until then the kernel may write to its memory.

@@ -214,7 +214,8 @@ void try_seed(std::uint64_t seed, const weft::policy_maker& by, world& w, bool c
 TEST_CASE("what runs is always the most urgent, and mutexes pass urgency on, for every schedule") {
   long choices = 0;
   long inherited = 0;
-  for (const weft::policy_maker& by : {weft::policy_maker(weft::policies::priority), weft::policy_maker(weft::policies::deadline)}) {
+  const std::vector<weft::policy_maker> both{weft::policies::priority, weft::policies::deadline};
+  for (const weft::policy_maker& by : both) {
     for (const std::uint64_t seed : seeds(600)) {
       CAPTURE(seed);
       simulated_source source(seed);

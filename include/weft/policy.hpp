@@ -113,8 +113,8 @@ class ready_list {
 };
 
 /// Decides which ready thread runs next. One object for each scheduler, made by `options::policy`; only whoever holds that
-/// scheduler's processor calls it. Its functions are called in the middle of a switch, on the stack of any thread: they may neither
-/// block nor call weft, and need little stack.
+/// scheduler's processor calls it. Its functions are called in the middle of a switch, on the stack of any thread: they may
+/// neither block nor call weft, and need little stack.
 class policy {
  public:
   /// How a thread became ready.
@@ -165,7 +165,8 @@ namespace this_thread {
 
 /// Changes the calling thread's own priority (`attributes::priority`). Takes effect at the next switch. Has no effect, and is
 /// not kept, where the policy is `fifo` or `child_first`. ≈ 5 ns.
-/// @throws std::system_error: invalid_argument outside `least_priority` … `most_priority`, operation_not_permitted off a weft thread
+/// @throws std::system_error: invalid_argument outside `least_priority` … `most_priority`, operation_not_permitted off a weft
+///         thread
 void set_priority(int priority);
 /// The calling thread's own priority, without what it inherits. @throws operation_not_permitted off a weft thread
 [[nodiscard]] int priority();

@@ -105,8 +105,8 @@ class thread {
   /// Asks the thread to end: its blocking operations, the one it is in included, throw `weft::cancelled`. Returns at once.
   void request_cancel() noexcept;
 
-  /// Changes the thread's own priority or deadline, as `this_thread::set_priority` and `set_deadline` do (weft/policy.hpp); a thread
-  /// that is ready gets its new place at once. Nothing happens when it has ended.
+  /// Changes the thread's own priority or deadline, as `this_thread::set_priority` and `set_deadline` do (weft/policy.hpp); a
+  /// thread that is ready gets its new place at once. Nothing happens when it has ended.
   /// @throws std::system_error: invalid_argument outside `least_priority` … `most_priority` or without a thread,
   ///         operation_not_permitted off a weft thread
   void set_priority(int priority);
@@ -160,7 +160,8 @@ class jthread {
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, jthread> && !std::is_same_v<std::remove_cvref_t<F>, attributes> &&
              runs<F, Args...>)
-  explicit jthread(F&& fn, Args&&... args) : jthread(detail::usual_attributes, std::forward<F>(fn), std::forward<Args>(args)...) {}
+  explicit jthread(F&& fn, Args&&... args)
+      : jthread(detail::usual_attributes, std::forward<F>(fn), std::forward<Args>(args)...) {}
 
   template <class F, class... Args>
     requires runs<F, Args...>
