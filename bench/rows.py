@@ -56,6 +56,7 @@ ECHO_TARGETS = [Target(1.05, "liburing"), Target(1, "epoll")]
 ROWS = [
     Row("yield-2", "ns", [at(6), Target(1, "jump_fcontext")]),
     Row("yield-1000", "ns", [at(15)]),
+    *(Row(f"yield-{threads}-{policy}", "ns") for threads in (2, 1000) for policy in ("fifo", "priority", "deadline", "own-policy")),
     Row("spawn-join", "ns", [at(40)]),
     Row("spawn-100k", "ns", [at(1000)]),
     Row("channel-unbuffered", "ns", [at(45)]),

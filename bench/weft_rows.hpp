@@ -8,6 +8,7 @@
 namespace bench {
 
 std::vector<row> weft_thread_rows();
+std::vector<row> weft_policy_rows();
 std::vector<row> weft_blocking_rows();
 std::vector<row> weft_io_rows();
 
