@@ -1,4 +1,4 @@
-// The rows of two threads that talk: through channels, semaphores, and a mailbox of mutex and condition variable.
+// The rows of threads that talk: through channels, semaphores, and a mailbox of mutex and condition variable.
 //
 // Needs the `Library` of thread_rows.hpp. All three are measured by the same exchange, so a row differs from the next only
 // in what carries the value.
@@ -128,9 +128,41 @@ template <class Library> double buffered_message() {
   });
 }
 
+/// ns per message through one channel of 128 between eight senders and eight receivers.
+template <class Library> double message_among_many() {
+  constexpr long pairs = 8;
+  return ns_per_operation([](long messages) {
+    struct party {
+      typename Library::buffered& channel;
+      std::uint64_t messages;
+      std::uint64_t sum = 0;
+    };
+    typename Library::buffered channel(128);
+    const auto messages_each = static_cast<std::uint64_t>(messages / pairs);
+    std::vector<party> senders(pairs, party{channel, messages_each});
+    std::vector<party> receivers = senders;
+    std::vector<typename Library::thread> threads;
+    for (party& each : senders) {
+      threads.push_back(Library::spawn([&each] {
+        for (std::uint64_t i = 0; i < each.messages; ++i) each.channel.send(i);
+      }));
+    }
+    for (party& each : receivers) {
+      threads.push_back(Library::spawn([&each] {
+        for (std::uint64_t i = 0; i < each.messages; ++i) each.sum += each.channel.receive();
+      }));
+    }
+    for (auto& thread : threads) thread.join();
+    std::uint64_t sum = 0;
+    for (const party& each : receivers) sum += each.sum;
+    if (sum != pairs * (messages_each * (messages_each - 1) / 2)) fail("a message was lost or came twice");
+  });
+}
+
 template <class Library> std::vector<row> channel_rows() {
   std::vector<row> rows{
       {"channel-buffered-128", buffered_message<Library>},
+      {"channel-mpmc-8", message_among_many<Library>},
       {"mutex-cv", mutex_and_condition_round_trip<Library>},
   };
   if constexpr (requires { typename Library::unbuffered; }) {

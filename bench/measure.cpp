@@ -1,6 +1,7 @@
 // Reads the clocks and counters that measure.hpp promises.
 #include "measure.hpp"
 
+#include <malloc.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -9,7 +10,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 
 namespace bench {
 namespace {
@@ -50,6 +53,11 @@ void raise_descriptor_limit() {
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) fail_with_errno("setrlimit");
 }
 
+long operations_asked_for() {
+  const char* const asked = std::getenv("WEFT_BENCH_OPERATIONS");
+  return asked == nullptr ? 0 : std::atol(asked);
+}
+
 std::int64_t now_ns() {
   timespec time{};
   clock_gettime(CLOCK_MONOTONIC, &time);
@@ -69,6 +77,16 @@ double memory_bytes() {
     if (line.starts_with("VmRSS:") || line.starts_with("VmPTE:")) kibibytes += std::atof(line.c_str() + 6);
   }
   return kibibytes * 1024;
+}
+
+long open_descriptors() {
+  // The directory itself is open meanwhile.
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator()) - 1;
+}
+
+std::size_t heap_bytes() {
+  const auto now = mallinfo2();
+  return now.uordblks + now.hblkhd;
 }
 
 void fail(const std::string& sentence) {

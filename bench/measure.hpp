@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,6 +24,16 @@ void use_both_cores();
 /// Raises the limit of open descriptors as far as this user may.
 void raise_descriptor_limit();
 
+/// What WEFT_BENCH_OPERATIONS in the environment says; 0: nothing. For tests, and for tools that count instructions
+/// (valgrind --tool=callgrind), to which a row must do the same work every time.
+long operations_asked_for();
+
+/// How many of something a row makes: `usual`, or as many as are asked for if that is less.
+inline long at_most_asked_for(long usual) {
+  const long asked = operations_asked_for();
+  return asked > 0 ? std::min(usual, asked) : usual;
+}
+
 /// Nanoseconds of the monotonic clock.
 std::int64_t now_ns();
 
@@ -37,6 +48,12 @@ double memory_bytes();
 
 /// Ends the program with `what` and the text of errno.
 [[noreturn]] void fail_with_errno(const std::string& what);
+
+/// Descriptors that this process has open.
+long open_descriptors();
+
+/// Bytes that malloc has given out and not got back.
+std::size_t heap_bytes();
 
 /// Makes the compiler believe that `object` is read and written here, so that a loop around it is really executed.
 template <class T> inline void keep(T& object) { asm volatile("" : : "g"(&object) : "memory"); }
@@ -62,14 +79,16 @@ class random_sequence {
 
 /// Calls `run(n)`, which performs n operations, with growing n until one call lasts long enough to be trusted, and
 /// returns the nanoseconds per operation of that call. The shorter calls before it are the warm-up. n is always a
-/// multiple of 1,000, so that it divides evenly among 2, 8 or 1,000 threads.
+/// multiple of 1,000, so that it divides evenly among 2, 8 or 1,000 threads. If a number is asked for, that many are
+/// performed, rounded up, once.
 template <class Run> double ns_per_operation(Run run) {
   constexpr double long_enough = 300e6;
-  for (long operations = 1000;;) {
+  const long asked = operations_asked_for();
+  for (long operations = asked > 0 ? (asked + 999) / 1000 * 1000 : 1000;;) {
     const std::int64_t start = now_ns();
     run(operations);
     const auto elapsed = static_cast<double>(std::max<std::int64_t>(now_ns() - start, 1));
-    if (elapsed >= long_enough) return elapsed / static_cast<double>(operations);
+    if (elapsed >= long_enough || asked > 0) return elapsed / static_cast<double>(operations);
     operations *= std::clamp(static_cast<long>(1.4 * long_enough / elapsed), 2L, 20L);
   }
 }

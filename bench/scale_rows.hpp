@@ -84,8 +84,8 @@ template <class Channel> struct skynet_branch {
   std::uint64_t leaves;
 };
 
-/// Sends the sum of the branch's leaves upward: its own number if it is one, else what ten children report.
-template <class Library, class Channel> void skynet_grow(skynet_branch<Channel> branch) {
+/// Sends the sum of the branch's leaves upward: its own number if it is one, else what ten children report, which `Start` starts.
+template <class Library, class Start, class Channel> void skynet_grow(skynet_branch<Channel> branch) {
   constexpr std::size_t fan_out = 10;
   if (branch.leaves == 1) return branch.upward->send(branch.first_leaf);
   Channel reports(16);
@@ -94,7 +94,7 @@ template <class Library, class Channel> void skynet_grow(skynet_branch<Channel> 
   for (std::size_t i = 0; i < fan_out; ++i) {
     const std::uint64_t leaves = branch.leaves / fan_out;
     parts[i] = {&reports, branch.first_leaf + i * leaves, leaves};
-    children[i] = Library::spawn_child_first([&part = parts[i]] { skynet_grow<Library>(part); });
+    children[i] = Start::spawn([&part = parts[i]] { skynet_grow<Library, Start>(part); });
   }
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < fan_out; ++i) sum += reports.receive();
@@ -102,13 +102,25 @@ template <class Library, class Channel> void skynet_grow(skynet_branch<Channel> 
   branch.upward->send(sum);
 }
 
+/// Children run before their parents go on, where the library offers that.
+template <class Library> struct child_first {
+  template <class Body> static auto spawn(Body body) { return Library::spawn_child_first(body); }
+};
+
+/// Parents go on, and children run when it is their turn.
+template <class Library> struct child_later {
+  template <class Body> static auto spawn(Body body) { return Library::spawn(body); }
+};
+
 /// ms for a tree of threads, ten children each, to add up the numbers of its million leaves.
-template <class Library> double skynet() {
+template <class Library, class Start> double skynet() {
   using channel = typename Library::buffered;
-  constexpr std::uint64_t leaves = 1'000'000;
+  const auto most = static_cast<std::uint64_t>(at_most_asked_for(1'000'000));
+  std::uint64_t leaves = 1;
+  while (leaves * 10 <= most) leaves *= 10;
   channel total(16);
   const std::int64_t start = now_ns();
-  skynet_grow<Library>(skynet_branch<channel>{&total, 0, leaves});
+  skynet_grow<Library, Start>(skynet_branch<channel>{&total, 0, leaves});
   if (total.receive() != leaves * (leaves - 1) / 2) fail("the leaves do not add up");
   return static_cast<double>(now_ns() - start) * 1e-6;
 }
@@ -117,7 +129,8 @@ template <class Library> std::vector<row> scale_rows() {
   return {
       {"sleep-100k", sleep_many<Library>},
       {"parked-1m", [] { return parked_bytes<Library>([](auto body) { return Library::spawn_fresh(body); }); }},
-      {"skynet-1m", skynet<Library>},
+      {"skynet-1m", skynet<Library, child_first<Library>>},
+      {"skynet-1m-later", skynet<Library, child_later<Library>>},
   };
 }
 

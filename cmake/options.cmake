@@ -5,7 +5,7 @@ include(CheckCXXCompilerFlag)
 option(BUILD_SHARED_LIBS "Build libweft.so instead of libweft.a" OFF)
 option(WEFT_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(WEFT_DEMOS "Build the demos" ${PROJECT_IS_TOP_LEVEL})
-option(WEFT_BENCH "Build the benchmarks and their peers" OFF)
+option(WEFT_BENCH "Build the benchmarks and their peers; weft's own are built with the tests, too" OFF)
 option(WEFT_WERROR "Treat warnings as errors" OFF)
 
 # The engine that resumes threads. Boost.Context makes and first enters every context with either.

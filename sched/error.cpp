@@ -15,8 +15,6 @@ void throw_error(std::errc code, const char* what) { throw std::system_error(std
 
 void throw_errno(int error, const char* what) { throw std::system_error(error, std::system_category(), what); }
 
-void throw_cancelled() { throw cancelled(); }
-
 namespace {
 
 std::string off_weft_text(const char* call) {

@@ -28,7 +28,7 @@ bool wait_in(detail::wait_queue& queue, const void* object, detail::cancellation
 }  // namespace
 
 nursery::~nursery() {
-  if (children_.empty() || !detail::on_weft_thread()) return;
+  if (alive_ == 0 || !detail::on_weft_thread()) return;
   request_cancel();
   wait(detail::cancellation::shielded);
 }
@@ -36,32 +36,43 @@ nursery::~nursery() {
 nursery::place nursery::add() {
   return as_thread("nursery::spawn", [this] {
     if (std::exchange(joined_, false)) errors_.clear();
-    return children_.emplace(children_.end());
+    place at = first_free_;
+    if (at == nowhere) {
+      at = static_cast<place>(children_.size());
+      children_.emplace_back();
+    } else {
+      first_free_ = children_[at].next_free;
+    }
+    ++alive_;
+    return at;
   });
 }
 
-void nursery::adopt(place it, thread made) noexcept {
+void nursery::adopt(place at, thread made) noexcept {
   as_thread("nursery::spawn", [&] {
-    it->handle = std::move(made);
-    if (it->over) return ended(it);
-    if (asked_) it->handle.request_cancel();
+    child& here = children_[at];
+    here.handle = std::move(made);
+    if (here.over) return ended(at);
+    if (asked_) here.handle.request_cancel();
   });
 }
 
-void nursery::remove(place it) noexcept {
+void nursery::remove(place at) noexcept {
   as_thread("nursery::spawn", [&] {
-    children_.erase(it);
-    if (children_.empty()) wake_all(waiters_);
+    children_[at].over = false;
+    children_[at].next_free = std::exchange(first_free_, at);
+    if (--alive_ == 0) wake_all(waiters_);
   });
 }
 
 // On the child's own stack, at its very end: nobody will join it.
-void nursery::ended(place it) noexcept {
+void nursery::ended(place at) noexcept {
   as_thread("nursery", [&] {
-    it->over = true;
-    if (!it->handle.joinable()) return;  // a child that ran first: adopt() comes
-    it->handle.detach();
-    remove(it);
+    child& here = children_[at];
+    here.over = true;
+    if (!here.handle.joinable()) return;  // a child that ran first: adopt() comes
+    here.handle.detach();
+    remove(at);
   });
 }
 
@@ -86,7 +97,7 @@ void nursery::request_cancel() noexcept {
 
 void nursery::wait(detail::cancellation mode) {
   as_thread("nursery::join", [&] {
-    while (!children_.empty()) {
+    while (alive_ != 0) {
       if (wait_in(waiters_, this, mode)) continue;
       request_cancel();
       mode = detail::cancellation::shielded;

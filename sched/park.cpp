@@ -49,14 +49,14 @@ bool begins_although_cancelled(upcall::opcode code) noexcept { return code == up
 
 }  // namespace
 
-std::int32_t perform(upcall::operation& request, time_point deadline) {
+std::int32_t perform_unless_cancelled(upcall::operation& request, time_point deadline) {
   const upcall::cause why = upcall::cause_of(request.code);
   const char* const what = upcall::name(why).data();
   if (current_thread() == nullptr) [[unlikely]]
-    return with_processor(what, [&] { return perform(request, deadline); });
+    return with_processor(what, [&] { return perform_unless_cancelled(request, deadline); });
   scheduler& s = sched::scheduler_of_caller(what);
   const cancellation mode = begins_although_cancelled(request.code) ? cancellation::shielded : cancellation::allowed;
-  if (s.refuses_wait(mode)) [[unlikely]] throw_cancelled();
+  if (s.refuses_wait(mode)) [[unlikely]] return was_cancelled;
   waiter self;
   self.what = what;
   self.object = reinterpret_cast<const void*>(static_cast<std::intptr_t>(request.fd));
@@ -75,7 +75,7 @@ std::int32_t perform(upcall::operation& request, time_point deadline) {
   s.park(self, thread_state::in_kernel);
   if (request.result == -ECANCELED) [[unlikely]] {
     if (self.reason == wake_reason::timed_out) return -ETIMEDOUT;
-    if (self.reason == wake_reason::cancelled) throw_cancelled();
+    if (self.reason == wake_reason::cancelled) return was_cancelled;
   }
   return request.result;
 }

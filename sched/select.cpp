@@ -5,9 +5,12 @@
 // before anybody else can look there (scheduler::end_select).
 //
 // Invariant: while the thread is parked every case but times and those never ready is in its line; when it is not, none is.
+//
+// Before and behind the switch there is as little as can be: a case is looked at in one pass, its waiter is made only for a wait,
+// and the wait is park_waiter's, so that the thread resumes in the code that called select and not through returns.
 #include "weft/select.hpp"
 
-#include <algorithm>
+#include <new>
 #include <string>
 
 #include "sched/report.hpp"
@@ -20,138 +23,128 @@ namespace detail {
 
 namespace {
 
-bool never_ready(const select_case&) noexcept { return false; }
-void nothing_to_do(select_case&) {}
 wait_queue* no_line(select_case&) noexcept { return nullptr; }
-
-constexpr std::size_t none = static_cast<std::size_t>(-1);
 
 }  // namespace
 
 // A time that has passed is found by the wait, which lets others run once: a loop around it starves nobody.
-const case_kind at_a_time{"time", nullptr, never_ready, nothing_to_do, no_line, nullptr};
-const case_kind at_once{"otherwise", nullptr, never_ready, nothing_to_do, no_line, nullptr};
+const case_kind at_a_time{"time", nullptr, nullptr, nullptr, no_line, nullptr};
+const case_kind at_once{"otherwise", nullptr, nullptr, nullptr, no_line, nullptr};
 
-class selection {
- public:
-  selection(sched::scheduler& s, std::span<select_case> cases) : s_(s), cases_(cases) {}
-  selection(const selection&) = delete;
-  selection& operator=(const selection&) = delete;
+// Ends in the switch when it must wait (dispatch.cpp): nothing may be left to do here behind it.
+void selection::run() {
+  if (current_thread() == nullptr) [[unlikely]] return run_in_region();
+  look(false);
+  if (chosen_ != nullptr) {
+    chosen_->kind_->carry_out(*chosen_);
+  } else if (otherwise_ == nullptr) {
+    return wait();
+  } else {
+    chosen_ = otherwise_;
+  }
+  sched::this_scheduler().completed_at_once();
+}
 
-  std::size_t run() {
-    for (select_case& c : cases_) {
-      if (c.kind_ != nullptr && c.kind_->prepare != nullptr) c.kind_->prepare(c);
+void selection::run_in_region() {
+  with_processor("select", [this] {
+    run();
+    static_cast<void>(result());
+  });
+}
+
+// Draws one of those that are ready, each with the same chance, and notes what else decides.
+void selection::look(bool prepared) {
+  sched::scheduler& s = sched::this_scheduler();
+  select_case* chosen = nullptr;
+  std::uint32_t ready = 0;
+  select_case* const end = cases_.data() + cases_.size();
+  for (select_case* c = cases_.data(); c != end; ++c) {
+    const case_kind* const kind = c->kind_;
+    if (kind == nullptr) continue;
+    if (kind->prepare != nullptr && !prepared) [[unlikely]] {
+      prepare();
+      return look(true);  // nothing that was seen so far need be true any more
+    } else if (kind->ready == nullptr) {
+      note(*c);
+    } else if (kind->ready(*c) && (++ready == 1 || s.draw(ready) == 0)) {
+      chosen = c;
     }
-    std::size_t chosen = draw_ready();
-    if (chosen != none) {
-      cases_[chosen].kind_->carry_out(cases_[chosen]);
-    } else {
-      chosen = index_of(at_once);
-      if (chosen == none) return wait();
-    }
-    s_.completed_at_once();
-    return chosen;
   }
+  chosen_ = chosen;
+}
 
-  // One of its waiters is granted, or its deadline or a cancellation came. @returns the waiter that stands for all.
-  waiter& decide(waiter& ended) noexcept {
-    ended_ = &ended;
-    leave_lines();
-    return whole_;
+// A case that is never ready but tells what happens when no other is.
+void selection::note(select_case& c) noexcept {
+  select_case*& of_its_kind = c.kind_ == &at_once ? otherwise_ : next_time_;
+  if (of_its_kind == nullptr || c.when_ < of_its_kind->when_) of_its_kind = &c;
+}
+
+void selection::prepare() {
+  for (select_case& c : cases_) {
+    if (c.kind_ != nullptr && c.kind_->prepare != nullptr) c.kind_->prepare(c);
   }
+}
 
-  // "select of channel receive 0x…, time": what it waits for.
-  [[nodiscard]] std::string text() const {
-    std::string made = "select of";
-    for (const select_case& c : cases_) {
-      if (c.kind_ == nullptr) continue;
-      made += (&c == cases_.data() ? " " : ", ") + std::string(c.kind_->what);
-      if (c.object_ != nullptr) made += " " + sched::address_text(c.object_);
-    }
-    return cases_.empty() ? made + " nothing" : made;
-  }
+void selection::wait() {
+  sched::scheduler& s = sched::this_scheduler();
+  whole_.of = this;
+  whole_.one_of_many = true;
+  whole_.what = "select";
+  whole_.reason = wake_reason::cancelled;
+  if (s.refuses_wait(cancellation::allowed)) [[unlikely]] return;
+  if (next_time_ != nullptr) s.set_deadline(whole_, next_time_->when_);  // may throw: nothing is linked yet
+  join_lines();
+  park_waiter(own_line_, whole_, never, cancellation::allowed);
+}
 
- private:
-  // Each of those that are ready with the same chance.
-  std::size_t draw_ready() noexcept {
-    std::size_t chosen = none;
-    std::uint32_t ready = 0;
-    for (std::size_t i = 0; i < cases_.size(); ++i) {
-      const case_kind* const kind = cases_[i].kind_;
-      if (kind == nullptr || !kind->ready(cases_[i])) continue;
-      if (++ready == 1 || s_.draw(ready) == 0) chosen = i;
-    }
-    return chosen;
-  }
-
-  [[nodiscard]] std::size_t index_of(const case_kind& kind) const noexcept {
-    const auto found = std::find_if(cases_.begin(), cases_.end(), [&](const select_case& c) { return c.kind_ == &kind; });
-    return found == cases_.end() ? none : static_cast<std::size_t>(found - cases_.begin());
-  }
-
-  // The first of those with the earliest time.
-  [[nodiscard]] std::size_t earliest() const noexcept {
-    std::size_t first = none;
-    for (std::size_t i = 0; i < cases_.size(); ++i) {
-      if (cases_[i].kind_ == &at_a_time && (first == none || cases_[i].when_ < cases_[first].when_)) first = i;
-    }
-    return first;
-  }
-
-  std::size_t wait() {
-    if (s_.refuses_wait(cancellation::allowed)) throw_cancelled();
-    const std::size_t next_time = earliest();
-    begin(whole_, "select");
-    s_.set_deadline(whole_, next_time == none ? never : cases_[next_time].when_);  // may throw: nothing is linked yet
-    own_line_.push_back(whole_);
-    join_lines();
-    s_.park(whole_, sched::thread_state::parked);
-    if (whole_.reason == wake_reason::cancelled) throw_cancelled();
-    if (whole_.reason == wake_reason::timed_out) return next_time;
-    const std::size_t chosen = ended_case();
-    if (cases_[chosen].kind_->settle != nullptr) cases_[chosen].kind_->settle(cases_[chosen]);
-    return chosen;
-  }
-
-  void begin(select_waiter& w, const char* what) noexcept {
+void selection::join_lines() {
+  thread_record& self = *current_thread();
+  for (select_case& c : cases_) {
+    wait_queue* const line = c.kind_ == nullptr ? nullptr : c.kind_->line(c);
+    c.in_line_ = line != nullptr;
+    if (line == nullptr) continue;
+    if (!line->empty() && line->front()->thread->home != self.home) [[unlikely]] sched::used_by_two_schedulers(c.kind_->what);
+    select_waiter& w = *::new (static_cast<void*>(&c.waiter_)) select_waiter;
     w.of = this;
+    w.stands_for = &c;
     w.one_of_many = true;
-    w.what = what;
-    w.thread = s_.current;
-    w.reason = wake_reason::granted;
-    w.shielded = s_.unwinding();
+    w.what = c.kind_->what;
+    w.thread = &self;
+    w.object = c.object_;
+    w.slot = c.place_;
+    line->push_back(w);
   }
+}
 
-  void join_lines() {
-    for (select_case& c : cases_) {
-      wait_queue* const line = c.kind_ == nullptr ? nullptr : c.kind_->line(c);
-      if (line == nullptr) continue;
-      if (!line->empty() && line->front()->thread->home != s_.current->home) sched::used_by_two_schedulers(c.kind_->what);
-      begin(c.waiter_, c.kind_->what);
-      c.waiter_.object = c.object_;
-      c.waiter_.slot = c.place_;
-      line->push_back(c.waiter_);
-    }
+waiter& selection::decide(waiter& ended) noexcept {
+  ended_ = static_cast<select_waiter&>(ended).stands_for;
+  if (whole_.queue != nullptr) whole_.queue->remove(whole_);
+  for (select_case& c : cases_) {
+    if (c.in_line_ && c.waiter_.queue != nullptr) c.waiter_.queue->remove(c.waiter_);
   }
+  return whole_;
+}
 
-  void leave_lines() noexcept {
-    if (whole_.queue != nullptr) whole_.queue->remove(whole_);
-    for (select_case& c : cases_) {
-      if (c.waiter_.queue != nullptr) c.waiter_.queue->remove(c.waiter_);
-    }
+// After the wait.
+void selection::settle() {
+  if (whole_.reason == wake_reason::cancelled) throw_cancelled();
+  if (whole_.reason == wake_reason::timed_out) {
+    chosen_ = next_time_;
+  } else {
+    chosen_ = ended_;
+    if (chosen_->kind_->settle != nullptr) chosen_->kind_->settle(*chosen_);
   }
+}
 
-  [[nodiscard]] std::size_t ended_case() const noexcept {
-    const auto found = std::find_if(cases_.begin(), cases_.end(), [this](const select_case& c) { return &c.waiter_ == ended_; });
-    return static_cast<std::size_t>(found - cases_.begin());
+std::string selection::text() const {
+  std::string made = "select of";
+  for (const select_case& c : cases_) {
+    if (c.kind_ == nullptr) continue;
+    made += (&c == cases_.data() ? " " : ", ") + std::string(c.kind_->what);
+    if (c.object_ != nullptr) made += " " + sched::address_text(c.object_);
   }
-
-  sched::scheduler& s_;
-  std::span<select_case> cases_;
-  select_waiter whole_;
-  wait_queue own_line_;
-  const waiter* ended_ = nullptr;
-};
+  return cases_.empty() ? made + " nothing" : made;
+}
 
 }  // namespace detail
 
@@ -164,10 +157,5 @@ void sched::scheduler::end_select(waiter& w, detail::wake_reason why) noexcept {
 }
 
 std::string sched::text_of_select(const waiter& whole) { return static_cast<const detail::select_waiter&>(whole).of->text(); }
-
-std::size_t select(std::span<select_case> cases) {
-  if (detail::current_thread() == nullptr) return detail::with_processor("select", [=] { return select(cases); });
-  return detail::selection(sched::this_scheduler(), cases).run();
-}
 
 }  // namespace weft

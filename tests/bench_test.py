@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What script/bench does before it measures: wrong arguments and questions are answered, and nothing is installed for them.
+"""What script/bench does before it measures: wrong arguments and questions are answered, and nothing is installed for them; and
+weft's rows of threads, a thousand operations each: their own checks find no value lost and nothing left behind.
 
-Usage: bench_test.py SOURCE_DIRECTORY
+Usage: bench_test.py SOURCE_DIRECTORY BENCH_WEFT
 """
 
 import os
@@ -11,6 +12,7 @@ import tempfile
 import unittest
 
 SOURCE = ""
+PROGRAM = ""
 
 
 class Bench(unittest.TestCase):
@@ -67,6 +69,50 @@ class Bench(unittest.TestCase):
         self.assertIn("golang-go", with_peers.stderr + self.packages_asked_for())
 
 
+class Rows(unittest.TestCase):
+    """Which figures come out of which row of weft's program, however small they are."""
+
+    # Rows of a second or of a million, and those that need a load generator, a disk or two cores for themselves, are not run.
+    TOO_LONG = ("sleep-", "parked-", "echo-", "pipe-", "read-", "blocking-", "preempt-", "spawn-100k")
+
+    @classmethod
+    def setUpClass(cls):
+        sys.path.insert(0, os.path.join(SOURCE, "bench"))
+        sys.dont_write_bytecode = True
+        from rows import ROWS  # pylint: disable=import-outside-toplevel,import-error
+        cls.rows = ROWS
+
+    def run_program(self, *arguments):
+        environment = dict(os.environ, WEFT_BENCH_OPERATIONS="1000")
+        return subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+    def test_the_program_has_every_row_of_the_table(self):
+        has = self.run_program().stdout.split()
+        for row in self.rows:
+            with self.subTest(row.name):
+                self.assertIn(row.run_as, has)
+
+    def test_rows_print_their_figures_and_those_that_they_are_said_to_print(self):
+        names = [row.name for row in self.rows if not row.printed_by and not row.name.startswith(self.TOO_LONG)]
+        for new in ("select-2", "select-100", "channel-mpmc-8", "nursery-1000", "cancel-10k", "skynet-1m", "skynet-1m-later"):
+            self.assertIn(new, names)
+        for name in names:
+            with self.subTest(name):
+                result = self.run_program(name)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                printed = dict(line.split("=") for line in result.stdout.splitlines())
+                wanted = {row.name for row in self.rows if row.run_as == name}
+                self.assertEqual(set(printed), wanted)
+                for figure in printed.values():
+                    self.assertGreater(float(figure), 0)
+
+    def test_a_row_that_does_not_exist_is_a_sentence(self):
+        result = self.run_program("no-such-row")
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr, "no row is called no-such-row\n")
+
+
 if __name__ == "__main__":
     SOURCE = sys.argv.pop(1)
+    PROGRAM = sys.argv.pop(1)
     unittest.main()

@@ -16,6 +16,7 @@
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "tests/skip.hpp"
+#include "weft/nursery.hpp"
 #include "weft/runtime.hpp"
 #include "weft/semaphore.hpp"
 #include "weft/thread.hpp"
@@ -65,6 +66,23 @@ TEST_CASE("crowds that come and go leave memory as it was") {
     crowd();
     const std::size_t before = in_use();
     for (int i = 0; i < 20; ++i) crowd();
+    CHECK(in_use() <= before + 256 * 1024);
+  });
+}
+
+TEST_CASE("a nursery that lives long keeps nothing of the children that came and went") {
+  if (watched_by_a_sanitizer()) return skip("the sanitizer keeps memory of its own for every thread");
+  simulate([] {
+    weft::nursery n;
+    const auto come_and_go = [&n](int crowds) {
+      for (int i = 0; i < crowds; ++i) {
+        for (int j = 0; j < 100; ++j) n.spawn([] { weft::this_thread::yield(); });
+        while (n.size() != 0) weft::this_thread::yield();
+      }
+    };
+    come_and_go(10);
+    const std::size_t before = in_use();
+    come_and_go(1'000);
     CHECK(in_use() <= before + 256 * 1024);
   });
 }

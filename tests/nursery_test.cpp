@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -205,6 +206,44 @@ TEST_CASE("request_cancel ends those that are there and those that come, until j
     });
     n.join();
     CHECK(slept);
+  });
+}
+
+TEST_CASE("children come and go in any order: a request to end reaches those alive, each once") {
+  simulate([] {
+    constexpr int rounds = 2'000;
+    std::minstd_rand lots(1);
+    std::vector<std::unique_ptr<weft::channel<int>>> waiting;  // one for each child alive
+    int ended = 0;
+    int asked = 0;
+    weft::nursery n;
+    for (int i = 0; i < rounds; ++i) {
+      if (lots() % 2 == 0) {
+        weft::channel<int>& goes_on = *waiting.emplace_back(std::make_unique<weft::channel<int>>());
+        n.spawn({.start = lots() % 2 == 0 ? weft::start::now : weft::start::later}, [&] {
+          try {
+            static_cast<void>(goes_on.receive());
+            ++ended;
+          } catch (const weft::cancelled&) {
+            ++asked;
+            throw;
+          }
+        });
+      } else if (!waiting.empty()) {
+        std::swap(waiting[lots() % waiting.size()], waiting.back());
+        waiting.back()->send(0);
+        weft::this_thread::yield();
+        waiting.pop_back();
+      }
+      REQUIRE(n.size() == waiting.size());
+    }
+    const int alive = static_cast<int>(waiting.size());
+    REQUIRE(alive > 0);
+    n.request_cancel();
+    n.join();
+    CHECK(asked == alive);
+    CHECK(ended > 0);
+    CHECK(n.size() == 0);
   });
 }
 

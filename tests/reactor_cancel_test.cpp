@@ -54,6 +54,28 @@ TEST_CASE("cancelling the first in line lets the next one have its turn") {
   });
 }
 
+TEST_CASE("of thousands that are cancelled together each is told of once, in their order, and takes nothing that comes later") {
+  with_each_engine([](engine& e) {
+    constexpr std::size_t count = 3'000;  // several batches of upcalls, and a part of one
+    socket_pair s;
+    std::vector<std::unique_ptr<request>> r;
+    for (std::size_t i = 0; i < count; ++i) CHECK_FALSE(e.start(*r.emplace_back(made(opcode::receive, s[0], 1))));
+    e.poll();
+    for (const auto& each : r) e.cancel(*each);
+    CHECK(e.source().pending() == count);
+    e.finish(r.back());
+    CHECK(e.source().pending() == 0);
+    REQUIRE(e.order.size() == count);
+    for (std::size_t i = 0; i < count; ++i) {
+      REQUIRE(e.order[i] == r[i].get());
+      REQUIRE(r[i]->completions == 1);
+      REQUIRE(r[i]->result == -ECANCELED);
+    }
+    put(s[1], "kept");
+    CHECK(e.carry_out(made(opcode::receive, s[0], 10)) == 4);
+  });
+}
+
 TEST_CASE("cancelling what is complete but not delivered changes nothing") {
   with_each_engine([](engine& e) {
     socket_pair s;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/adjustable_clock.hpp"
@@ -219,6 +220,29 @@ TEST_CASE("a list of ten thousand cases, used again and again") {
       sender.join();
     }
     CHECK(std::count_if(got.begin(), got.end(), [](const auto& g) { return g.has_value(); }) == 1);
+  });
+}
+
+TEST_CASE("only what is there when all optionals have been emptied can be carried out") {
+  struct thief {
+    weft::channel<int>* from;
+    explicit thief(weft::channel<int>& c) : from(&c) {}
+    thief(thief&& other) noexcept : from(std::exchange(other.from, nullptr)) {}
+    ~thief() {
+      if (from != nullptr) static_cast<void>(from->try_receive());
+    }
+  };
+  simulate([] {
+    weft::channel<int> numbers(1);
+    weft::channel<thief> thieves;
+    std::optional<int> number;
+    std::optional<thief> taken(numbers);
+    numbers.send(1);
+    CHECK(weft::select(weft::on_receive(numbers, number), weft::on_receive(thieves, taken), weft::otherwise()) == 2);
+    CHECK(number == std::nullopt);
+    numbers.send(2);
+    CHECK(weft::select(weft::on_receive(thieves, taken), weft::on_receive(numbers, number), weft::otherwise()) == 1);
+    CHECK(number == 2);
   });
 }
 

@@ -42,6 +42,11 @@ inline void set_generation(operation& op, std::uint16_t generation) noexcept {
   op.stage = (op.stage & 0xffffU) | (static_cast<std::uint32_t>(generation) << 16);
 }
 
+/// The upcall that tells of a finished operation.
+[[nodiscard]] inline event upcall_of(const operation& op) noexcept {
+  return {kind::unblocked, cause_of(op.code), 1, 0, op.result, {}, op.thread};
+}
+
 /// First in, first out. One pointer: the first operation, whose `previous` is the last.
 class operation_list {
  public:

@@ -17,8 +17,6 @@ namespace {
 
 using flag = descriptor_entry::flag;
 
-event upcall_of(const operation& op) noexcept { return {kind::unblocked, cause_of(op.code), 1, 0, op.result, {}, op.thread}; }
-
 }  // namespace
 
 reactor::reactor(transfer how, std::unique_ptr<ring> first, std::string report)

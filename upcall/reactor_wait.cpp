@@ -172,9 +172,10 @@ void reactor::deliver() {
     const std::size_t n = std::min(finished_count_, events_->size());
     pending_ -= n;
     handler_->handle({events_->data(), n});
-    finished_count_ = 0;
-    operation_list rest = finished_.take();
-    while (operation* const op = rest.pop_front()) finish(*op, op->result);
+    finished_count_ -= n;
+    // The others are touched when there is room for their events, and only then: each lies on a stack of its own.
+    const std::size_t room_for = std::min(finished_count_, events_->size());
+    for (std::size_t i = 0; i < room_for; ++i) (*events_)[i] = upcall_of(*finished_.pop_front());
   }
 }
 

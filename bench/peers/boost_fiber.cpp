@@ -5,6 +5,7 @@
 #include "channel_rows.hpp"
 #include "program.hpp"
 #include "scale_rows.hpp"
+#include "structure_rows.hpp"
 #include "thread_rows.hpp"
 
 namespace {
@@ -59,5 +60,6 @@ int main(int argc, char** argv) {
   const auto threads = bench::thread_rows<boost_fiber>();
   const auto channels = bench::channel_rows<boost_fiber>();
   const auto scale = bench::scale_rows<boost_fiber>();
-  return bench::run_row(argc, argv, {threads, channels, scale});
+  const auto structure = bench::structure_rows<boost_fiber>();
+  return bench::run_row(argc, argv, {threads, channels, scale, structure});
 }

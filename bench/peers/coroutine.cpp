@@ -1,10 +1,10 @@
 // The peer coroutine: hand-written C++20 coroutines with a first-in-first-out ready queue and symmetric transfer.
 //
 // It is stackless: nothing that a coroutine calls may wait unless it is a coroutine too. That is what its figures buy.
-#include <coroutine>
+#include "coroutine.hpp"
+
 #include <cstdint>
-#include <exception>
-#include <utility>
+#include <span>
 #include <vector>
 
 #include "measure.hpp"
@@ -12,154 +12,7 @@
 
 namespace {
 
-class task {
- public:
-  struct promise_type;
-  using handle = std::coroutine_handle<promise_type>;
-
-  explicit task(handle coroutine) : coroutine_(coroutine) {}
-  handle coroutine() const { return coroutine_; }
-
- private:
-  handle coroutine_;
-};
-
-// Ready coroutines in the order in which they became so, linked through their promises.
-class ready_queue {
- public:
-  void append(task::handle coroutine);
-  /// The next coroutine to resume; the end of run() if there is none.
-  std::coroutine_handle<> take();
-  void run() {
-    while (first_ != nullptr) take().resume();
-  }
-
- private:
-  task::promise_type* first_ = nullptr;
-  task::promise_type* last_ = nullptr;
-};
-
-ready_queue ready;
-
-// What a coroutine waits with: it stays suspended until somebody appends it to the ready queue.
-struct park {
-  bool await_ready() const noexcept { return false; }
-  std::coroutine_handle<> await_suspend(task::handle) const noexcept { return ready.take(); }
-  void await_resume() const noexcept {}
-};
-
-struct yield : park {
-  std::coroutine_handle<> await_suspend(task::handle self) const noexcept {
-    ready.append(self);
-    return ready.take();
-  }
-};
-
-struct end : park {
-  std::coroutine_handle<> await_suspend(task::handle self) const noexcept {
-    self.destroy();
-    return ready.take();
-  }
-};
-
-struct task::promise_type {
-  promise_type* next = nullptr;
-
-  task get_return_object() { return task(handle::from_promise(*this)); }
-  std::suspend_always initial_suspend() noexcept { return {}; }
-  end final_suspend() noexcept { return {}; }
-  void return_void() {}
-  void unhandled_exception() { std::terminate(); }
-};
-
-void ready_queue::append(task::handle coroutine) {
-  task::promise_type* const added = &coroutine.promise();
-  added->next = nullptr;
-  (first_ == nullptr ? first_ : last_->next) = added;
-  last_ = added;
-}
-
-std::coroutine_handle<> ready_queue::take() {
-  if (first_ == nullptr) return std::noop_coroutine();
-  task::promise_type* const taken = first_;
-  first_ = taken->next;
-  return task::handle::from_promise(*taken);
-}
-
-void spawn(task started) { ready.append(started.coroutine()); }
-
-// One sender and one receiver at a time may wait; that is all the rows need.
-class channel {
- public:
-  explicit channel(std::size_t capacity) : values_(capacity) {}
-
-  struct receiving : park {
-    channel& from;
-    std::uint64_t value = 0;
-
-    explicit receiving(channel& c) : from(c) {}
-    bool await_ready() { return from.take(value); }
-    std::coroutine_handle<> await_suspend(task::handle self) {
-      from.receiver_ = self;
-      from.receiver_slot_ = &value;
-      return ready.take();
-    }
-    std::uint64_t await_resume() const { return value; }
-  };
-
-  struct sending : park {
-    channel& to;
-    std::uint64_t value;
-
-    sending(channel& c, std::uint64_t v) : to(c), value(v) {}
-    bool await_ready() { return to.put(value); }
-    std::coroutine_handle<> await_suspend(task::handle self) {
-      to.sender_ = self;
-      to.sender_value_ = value;
-      return ready.take();
-    }
-  };
-
-  receiving receive() { return receiving(*this); }
-  sending send(std::uint64_t value) { return {*this, value}; }
-
- private:
-  bool take(std::uint64_t& value) {
-    if (count_ == 0 && !sender_) return false;
-    if (count_ == 0) {
-      value = sender_value_;
-    } else {
-      value = values_[first_];
-      first_ = wrapped(first_ + 1);
-      --count_;
-      if (sender_) append(sender_value_);
-    }
-    if (sender_) ready.append(std::exchange(sender_, nullptr));
-    return true;
-  }
-
-  bool put(std::uint64_t value) {
-    if (receiver_) {
-      *receiver_slot_ = value;
-      ready.append(std::exchange(receiver_, nullptr));
-      return true;
-    }
-    if (count_ == values_.size()) return false;
-    append(value);
-    return true;
-  }
-
-  void append(std::uint64_t value) { values_[wrapped(first_ + count_++)] = value; }
-  std::size_t wrapped(std::size_t index) const { return index < values_.size() ? index : index - values_.size(); }
-
-  std::vector<std::uint64_t> values_;
-  std::size_t first_ = 0;
-  std::size_t count_ = 0;
-  task::handle receiver_;
-  std::uint64_t* receiver_slot_ = nullptr;
-  task::handle sender_;
-  std::uint64_t sender_value_ = 0;
-};
+using namespace bench::stackless;
 
 task yield_repeatedly(long times) {
   for (long i = 0; i < times; ++i) co_await yield{};
@@ -188,6 +41,28 @@ task receive_all(channel& from, std::uint64_t messages) {
   std::uint64_t sum = 0;
   for (std::uint64_t i = 0; i < messages; ++i) sum += co_await from.receive();
   if (sum != messages * (messages - 1) / 2) bench::fail("a message was lost or came twice");
+}
+
+task send_in_turn(std::span<channel> to, std::size_t at, std::size_t step, std::uint64_t values) {
+  for (std::uint64_t i = 0; i < values; ++i) {
+    co_await to[at].send(i);
+    at += step;
+    if (at >= to.size()) at -= to.size();
+  }
+}
+
+task receive_some(channel& from, std::uint64_t values, std::uint64_t& sum) {
+  for (std::uint64_t i = 0; i < values; ++i) sum += co_await from.receive();
+}
+
+task receive_from_any(std::span<channel> from, std::uint64_t values, std::uint64_t& sum) {
+  choice any(from);
+  for (std::uint64_t i = 0; i < values; ++i) sum += co_await any.receive();
+}
+
+task count_itself(long& times) {
+  ++times;
+  co_return;
 }
 
 task park_for_ever(long& parked) {
@@ -251,6 +126,55 @@ double buffered_message() {
   });
 }
 
+double message_among_many() {
+  constexpr long pairs = 8;
+  return bench::ns_per_operation([](long messages) {
+    channel between(128);
+    const auto each = static_cast<std::uint64_t>(messages / pairs);
+    std::uint64_t sum = 0;
+    for (long i = 0; i < pairs; ++i) spawn(send_in_turn({&between, 1}, 0, 0, each));
+    for (long i = 0; i < pairs; ++i) spawn(receive_some(between, each, sum));
+    ready.run();
+    if (sum != pairs * (each * (each - 1) / 2)) bench::fail("a message was lost or came twice");
+  });
+}
+
+// As receive_from_any of select_rows.hpp; without a choice it receives from the first channel.
+double receive_from(std::size_t channels, std::size_t senders, bool with_choice) {
+  return bench::ns_per_operation([=](long values) {
+    std::vector<channel> from(channels);
+    const std::uint64_t all = static_cast<std::uint64_t>(values);
+    const std::uint64_t each = all / senders;
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < senders; ++i) spawn(send_in_turn(from, i % channels, senders % channels, each));
+    spawn(with_choice ? receive_from_any(from, all, sum) : receive_some(from.front(), all, sum));
+    ready.run();
+    if (sum != senders * (each * (each - 1) / 2)) bench::fail("a value was lost or came twice");
+  });
+}
+
+double select_two() {
+  const double plain = receive_from(1, 2, false);
+  const double chosen = receive_from(2, 2, true);
+  bench::print_figure("select-2-receive", plain);
+  bench::print_figure("select-2-ratio", chosen / plain);
+  return chosen;
+}
+
+double nursery() {
+  constexpr long together = 1000;
+  return bench::ns_per_operation([](long count) {
+    std::vector<long> times_run(together);
+    for (long begun = 0; begun < count; begun += together) {
+      for (long& times : times_run) spawn(count_itself(times));
+      ready.run();
+    }
+    for (const long times : times_run) {
+      if (times != count / together) bench::fail("not all coroutines have run");
+    }
+  });
+}
+
 double parked_bytes() {
   constexpr long count = 1'000'000;
   long parked = 0;
@@ -261,13 +185,14 @@ double parked_bytes() {
 }
 
 double skynet() {
-  constexpr std::uint64_t leaves = 1'000'000;
+  std::uint64_t leaves = 1;
+  while (leaves * 10 <= static_cast<std::uint64_t>(bench::at_most_asked_for(1'000'000))) leaves *= 10;
   channel total(16);
   const std::int64_t start = bench::now_ns();
   spawn(skynet_grow(total, 0, leaves));
   ready.run();
   channel::receiving sum = total.receive();
-  if (!sum.await_ready() || sum.value != leaves * (leaves - 1) / 2) bench::fail("the leaves do not add up");
+  if (!sum.await_ready() || sum.self.value != leaves * (leaves - 1) / 2) bench::fail("the leaves do not add up");
   return static_cast<double>(bench::now_ns() - start) * 1e-6;
 }
 
@@ -281,8 +206,14 @@ int main(int argc, char** argv) {
       {"spawn-100k", spawn_many},
       {"channel-unbuffered", unbuffered_round_trip},
       {"channel-buffered-128", buffered_message},
+      {"channel-mpmc-8", message_among_many},
+      {"select-2", select_two},
+      {"select-2-receive", [] { return receive_from(1, 2, false); }},
+      {"select-100", [] { return receive_from(100, 1, true); }},
+      {"nursery-1000", nursery},
       {"parked-1m", parked_bytes},
       {"skynet-1m", skynet},
+      {"skynet-1m-later", skynet},  // there is one order only: what is spawned runs when its parent waits
   };
   return bench::run_row(argc, argv, {rows});
 }

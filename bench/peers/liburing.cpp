@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <span>
 #include <vector>
 
+#include "blocked_sockets.hpp"
 #include "echo_load.hpp"
 #include "pipe_pairs.hpp"
 #include "program.hpp"
@@ -140,8 +143,39 @@ bench::window_result measure_reads(bench::file_access access, int at_once) {
   return result;
 }
 
+// A receive in flight on each socket, where the others have a thread; its completion ends it. Each is cancelled by itself: one
+// request that cancels all takes the kernel ten times longer.
+double cancel_receives(std::span<const int> sockets) {
+  bench::ring ring(entries, deferred);
+  std::vector<char> bytes(sockets.size());
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    io_uring_sqe* const entry = ring.next();
+    io_uring_prep_recv(entry, sockets[i], &bytes[i], 1, 0);
+    io_uring_sqe_set_data(entry, &bytes[i]);
+  }
+  ring.submit();
+  const std::int64_t start = bench::now_ns();
+  for (char& each : bytes) {
+    io_uring_sqe* const entry = ring.next();
+    io_uring_prep_cancel(entry, &each, 0);
+    io_uring_sqe_set_data(entry, nullptr);
+  }
+  for (std::size_t ended = 0; ended < sockets.size();) {
+    ring.submit_and_wait();
+    ring.reap([&ended](const io_uring_cqe& completion) {
+      if (io_uring_cqe_get_data(&completion) == nullptr) return;
+      if (completion.res != -ECANCELED) bench::fail("a receive was not cancelled");
+      ++ended;
+    });
+  }
+  return static_cast<double>(bench::now_ns() - start);
+}
+
+double cancel_blocked() { return bench::cancel_blocked(0, cancel_receives); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  return bench::run_row(argc, argv, {bench::echo_rows(serve), bench::read_rows(measure_reads), {{"pipe-1000", pipe_message}}});
+  const std::vector<bench::row> others{{"pipe-1000", pipe_message}, {"cancel-10k", cancel_blocked}};
+  return bench::run_row(argc, argv, {bench::echo_rows(serve), bench::read_rows(measure_reads), others});
 }

@@ -3,6 +3,7 @@
 // It stops where a machine's limits on kernel threads stop it, so it has no rows of a million threads.
 #include <sched.h>
 #include <semaphore.h>
+#include <sys/socket.h>
 
 #include <condition_variable>
 #include <mutex>
@@ -13,6 +14,7 @@
 #include "channel_rows.hpp"
 #include "program.hpp"
 #include "pthread_io.hpp"
+#include "structure_rows.hpp"
 #include "thread_rows.hpp"
 
 namespace {
@@ -45,6 +47,20 @@ struct kernel_threads {
     }
   }
   template <class Body> static thread spawn_fresh(Body body) { return spawn(body); }
+
+  class crowd : public bench::vector_of_threads<kernel_threads> {
+   public:
+    using vector_of_threads::vector_of_threads;
+    void cancel() {
+      for (std::thread& each : threads()) pthread_cancel(each.native_handle());
+    }
+  };
+
+  static constexpr int receives_with = 0;
+  static void receive(int socket) {
+    char byte = 0;
+    recv(socket, &byte, 1, 0);  // does not return: a thread that is cancelled unwinds from here
+  }
 };
 
 }  // namespace
@@ -52,5 +68,6 @@ struct kernel_threads {
 int main(int argc, char** argv) {
   const auto threads = bench::thread_rows<kernel_threads>();
   const auto channels = bench::channel_rows<kernel_threads>();
-  return bench::run_row(argc, argv, {threads, channels, bench::kernel_thread_io_rows()});
+  const auto structure = bench::structure_rows<kernel_threads>();
+  return bench::run_row(argc, argv, {threads, channels, structure, bench::kernel_thread_io_rows()});
 }

@@ -1,9 +1,11 @@
 // The peer state-threads: the State Threads library of SGI, wrapped in the vocabulary of the standard one.
 //
 // It keeps free stacks of 64 KiB without guards, has no yield but a sleep of zero, and neither channels nor semaphores.
-// Debian builds it for select() only, so it is no peer in the I/O rows.
+// Debian builds it for select() and poll() only, so it is no peer in the I/O rows.
 #include <st.h>
+#include <sys/socket.h>
 
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <type_traits>
@@ -11,6 +13,7 @@
 #include "channel_rows.hpp"
 #include "program.hpp"
 #include "scale_rows.hpp"
+#include "structure_rows.hpp"
 #include "thread_rows.hpp"
 
 namespace {
@@ -32,6 +35,7 @@ class st_thread {
   }
 
   void join() { st_thread_join(handle_, nullptr); }
+  void interrupt() { st_thread_interrupt(handle_); }
 
  private:
   template <class Body> static void* run(void* packed) {
@@ -87,15 +91,33 @@ struct state_threads {
   template <class Body> static thread spawn(Body body) { return thread(body); }
   template <class Body> static thread spawn_child_first(Body body) { return thread(body); }
   template <class Body> static thread spawn_fresh(Body body) { return thread(body); }
+
+  class crowd : public bench::vector_of_threads<state_threads> {
+   public:
+    using vector_of_threads::vector_of_threads;
+    void cancel() {
+      for (st_thread& each : threads()) each.interrupt();
+    }
+  };
+
+  static constexpr int receives_with = 0;
+  static void receive(int socket) {
+    const st_netfd_t wrapped = st_netfd_open_socket(socket);
+    if (wrapped == nullptr) bench::fail_with_errno("st_netfd_open_socket");
+    char byte = 0;
+    if (st_read(wrapped, &byte, 1, ST_UTIME_NO_TIMEOUT) != -1 || errno != EINTR) bench::fail("a receive was not interrupted");
+    st_netfd_free(wrapped);
+  }
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  st_set_eventsys(ST_EVENTSYS_ALT);
+  st_set_eventsys(ST_EVENTSYS_POLL);  // select() ends at 1,024 descriptors
   if (st_init() != 0) bench::fail_with_errno("st_init");
   const auto threads = bench::thread_rows<state_threads>();
   const auto channels = bench::channel_rows<state_threads>();
   const auto scale = bench::scale_rows<state_threads>();
-  return bench::run_row(argc, argv, {threads, channels, scale});
+  const auto structure = bench::structure_rows<state_threads>();
+  return bench::run_row(argc, argv, {threads, channels, scale, structure});
 }

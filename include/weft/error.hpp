@@ -33,7 +33,8 @@ namespace detail {
 /// Throws `std::system_error` with `what` as a sentence that says what to do.
 [[noreturn]] void throw_error(std::errc code, const char* what);
 [[noreturn]] void throw_errno(int error, const char* what);
-[[noreturn]] void throw_cancelled();
+/// Throws weft::cancelled. Inlined: each frame that an exception passes costs 0.4 µs, and thousands may end at once.
+[[noreturn, gnu::always_inline]] inline void throw_cancelled() { throw cancelled(); }
 /// Throws `operation_not_permitted`: the calling kernel thread runs no weft thread.
 [[noreturn]] void throw_off_weft(const char* call);
 /// The same for calls that cannot throw and found threads to wake: prints the sentence and aborts.

@@ -8,9 +8,10 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
-#include <list>
 #include <memory>
 #include <optional>
 #include <type_traits>
@@ -80,34 +81,36 @@ class nursery {
   /// Asks all children to end, and those that are spawned from here on, until `join` has returned.
   void request_cancel() noexcept;
 
-  [[nodiscard]] std::size_t size() const noexcept { return children_.size(); }  ///< children alive
+  [[nodiscard]] std::size_t size() const noexcept { return alive_; }  ///< children alive
   /// The exceptions that left children since the last `join` began, the first one first: the others of what `join` threw.
   [[nodiscard]] const std::vector<std::exception_ptr>& errors() const noexcept { return errors_; }
 
  private:
   template <std::invocable<nursery&> F> friend void with_nursery(F&& body);
+  using place = std::uint32_t;  // in children_
+  static constexpr place nowhere = static_cast<place>(-1);
   struct child {
     thread handle;
-    bool over = false;  // it ended before its handle was here
+    place next_free = nowhere;  // of those whose child has ended
+    bool over = false;          // it ended before its handle was here
   };
-  using place = std::list<child>::iterator;
 
   class ending {
    public:
-    ending(nursery& of, place it) noexcept : of_(of), it_(it) {}
-    ~ending() { of_.ended(it_); }
+    ending(nursery& of, place at) noexcept : of_(of), at_(at) {}
+    ~ending() { of_.ended(at_); }
     ending(const ending&) = delete;
     ending& operator=(const ending&) = delete;
 
    private:
     nursery& of_;
-    place it_;
+    place at_;
   };
 
   place add();
-  void adopt(place it, thread made) noexcept;
-  void remove(place it) noexcept;
-  void ended(place it) noexcept;
+  void adopt(place at, thread made) noexcept;
+  void remove(place at) noexcept;
+  void ended(place at) noexcept;
   void fail(std::exception_ptr why) noexcept;
   void wait(detail::cancellation mode);
   void join_body(cancel_scope& body, const std::function<void()>& call);
@@ -121,7 +124,9 @@ class nursery {
     }
   }
 
-  std::list<child> children_;
+  std::vector<child> children_;  // a child stays at its place, which is used again after its end
+  place first_free_ = nowhere;
+  std::size_t alive_ = 0;
   std::vector<std::exception_ptr> errors_;
   cancel_scope* body_ = nullptr;  // with_nursery's, while its body runs
   bool asked_ = false;

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -33,13 +34,14 @@ class selection;
 // A waiter that is one of several of its thread. Only its selection makes them.
 struct select_waiter : waiter {
   selection* of = nullptr;
+  select_case* stands_for = nullptr;  // null: for all of them
 };
 
 // What a kind of case does. All are called on a weft thread that holds the processor.
 struct case_kind {
   const char* what;
   void (*prepare)(select_case&);               // before anything is looked at; null: nothing to do
-  bool (*ready)(const select_case&) noexcept;  // whether carry_out would not wait
+  bool (*ready)(const select_case&) noexcept;  // whether carry_out would not wait; null: never, and it is not called
   void (*carry_out)(select_case&);
   wait_queue* (*line)(select_case&) noexcept;  // where to wait for it
   void (*settle)(select_case&);                // after it was granted to a waiter; null: nothing to do
@@ -55,7 +57,16 @@ extern const case_kind at_once;
 class select_case {
  public:
   /// A case that is never ready: to leave one out of a list without moving the others.
-  select_case() noexcept = default;
+  select_case() noexcept {}
+  select_case(const select_case& other) noexcept
+      : kind_(other.kind_), object_(other.object_), place_(other.place_), when_(other.when_) {}
+  select_case& operator=(const select_case& other) noexcept {
+    kind_ = other.kind_;
+    object_ = other.object_;
+    place_ = other.place_;
+    when_ = other.when_;
+    return *this;
+  }
 
  private:
   friend class detail::selection;
@@ -73,8 +84,54 @@ class select_case {
   void* object_ = nullptr;                   // the channel, semaphore, …
   void* place_ = nullptr;                    // the value to send, or where the one received goes
   time_point when_ = never;
-  detail::select_waiter waiter_;
+  bool in_line_ = false;  // `waiter_` was made, for the wait that is under way
+  union {
+    detail::select_waiter waiter_;  // not made before it is needed: it is most of a case
+  };
 };
+
+namespace detail {
+
+// One call of select, in the frame of its caller: `run` ends in the switch, by a jump, and the thread resumes behind it
+// (docs/decisions.md, 1 and 45).
+class selection {
+ public:
+  explicit selection(std::span<select_case> cases) noexcept : cases_(cases) {}
+  selection(const selection&) = delete;
+  selection& operator=(const selection&) = delete;
+
+  // Carries out a case that is ready, or waits for one.
+  void run();
+  // Which one it was. @throws what its case does; weft::cancelled
+  std::size_t result() {
+    if (chosen_ == nullptr) settle();
+    return static_cast<std::size_t>(chosen_ - cases_.data());
+  }
+
+  // One of its waiters is granted, or its deadline or a cancellation came. @returns the waiter that stands for all.
+  waiter& decide(waiter& ended) noexcept;
+  // "select of channel receive 0x…, time": what it waits for.
+  [[nodiscard]] std::string text() const;
+
+ private:
+  void look(bool prepared);
+  void note(select_case& c) noexcept;
+  void prepare();
+  void run_in_region();
+  void wait();
+  void join_lines();
+  void settle();
+
+  std::span<select_case> cases_;
+  select_case* chosen_ = nullptr;
+  select_case* next_time_ = nullptr;  // the first of those with the earliest time
+  select_case* otherwise_ = nullptr;  // the first of its kind
+  select_case* ended_ = nullptr;
+  select_waiter whole_;
+  wait_queue own_line_;
+};
+
+}  // namespace detail
 
 /// Waits until one of `cases` can be carried out, carries out that one and no other, and returns its index.
 ///
@@ -87,7 +144,11 @@ class select_case {
 ///         operation_not_permitted off a weft thread; what moving the value throws (it stays where it was);
 ///         std::bad_alloc when a time is among the cases and there is no memory for it.
 /// Cost: O(cases), once before and once after the wait, whatever happens meanwhile.
-std::size_t select(std::span<select_case> cases);
+inline std::size_t select(std::span<select_case> cases) {
+  detail::selection one(cases);
+  one.run();
+  return one.result();
+}
 
 /// The same: `select(on_receive(a, x), on_timeout(1s))`.
 template <std::same_as<select_case>... Cases> std::size_t select(Cases... cases) {
@@ -101,8 +162,11 @@ template <class T> struct channel_cases {
   using slot = std::optional<T>;
   static channel<T>& of(const select_case& c) noexcept { return *static_cast<channel<T>*>(c.object_); }
 
+  static constexpr bool plain = std::is_trivially_destructible_v<T>;  // emptying calls nobody, so the look may do it
+
   static void empty(select_case& c) { static_cast<slot*>(c.place_)->reset(); }
   static bool has_value(const select_case& c) noexcept {
+    if constexpr (plain) static_cast<slot*>(c.place_)->reset();
     return of(c).count_ > 0 || !of(c).senders_.empty() || of(c).closed_;
   }
   static void receive(select_case& c) { of(c).take_into(*static_cast<slot*>(c.place_)); }
@@ -118,7 +182,7 @@ template <class T> struct channel_cases {
     if (c.waiter_.slot != nullptr) throw_channel_closed();
   }
 
-  static constexpr case_kind receiving{"channel receive", empty, has_value, receive, receivers, nullptr};
+  static constexpr case_kind receiving{"channel receive", plain ? nullptr : empty, has_value, receive, receivers, nullptr};
   static constexpr case_kind sending{"channel send", nullptr, has_room, send, senders, sent};
 
   static select_case on_receive(channel<T>& from, slot& into) noexcept { return {receiving, &from, &into}; }

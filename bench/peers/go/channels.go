@@ -1,4 +1,4 @@
-// Rows of two goroutines that talk; the counterpart of channel_rows.hpp.
+// Rows of goroutines that talk; the counterpart of channel_rows.hpp.
 
 package main
 
@@ -103,6 +103,36 @@ func bufferedMessage() float64 {
 			sum += <-channel
 		}
 		if sum != uint64(messages)*uint64(messages-1)/2 {
+			fail("a message was lost or came twice")
+		}
+	})
+}
+
+func messageAmongMany() float64 {
+	const pairs = 8
+	return nsPerOperation(func(messages int) {
+		channel := make(chan uint64, 128)
+		sums := make(chan uint64)
+		each := uint64(messages / pairs)
+		for i := 0; i < pairs; i++ {
+			go func() {
+				for value := uint64(0); value < each; value++ {
+					channel <- value
+				}
+			}()
+			go func() {
+				sum := uint64(0)
+				for i := uint64(0); i < each; i++ {
+					sum += <-channel
+				}
+				sums <- sum
+			}()
+		}
+		sum := uint64(0)
+		for i := 0; i < pairs; i++ {
+			sum += <-sums
+		}
+		if sum != pairs*(each*(each-1)/2) {
 			fail("a message was lost or came twice")
 		}
 	})

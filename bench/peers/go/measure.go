@@ -10,14 +10,29 @@ import (
 	"time"
 )
 
-// Calls run(n) with growing n until one call lasts long enough to be trusted; returns its ns per operation.
+// What WEFT_BENCH_OPERATIONS says, or usual.
+func askedFor(usual int) int {
+	asked, err := strconv.Atoi(os.Getenv("WEFT_BENCH_OPERATIONS"))
+	if err != nil || asked <= 0 {
+		return usual
+	}
+	return asked
+}
+
+// Calls run(n) with growing n until one call lasts long enough to be trusted; returns its ns per operation. If a number is asked
+// for, that many are performed, rounded up, once.
 func nsPerOperation(run func(operations int)) float64 {
 	const longEnough = 300 * time.Millisecond
-	for operations := 1000; ; {
+	asked := askedFor(0)
+	operations := 1000
+	if asked > 0 {
+		operations = (asked + 999) / 1000 * 1000
+	}
+	for {
 		start := time.Now()
 		run(operations)
 		elapsed := time.Since(start)
-		if elapsed >= longEnough {
+		if elapsed >= longEnough || asked > 0 {
 			return float64(elapsed.Nanoseconds()) / float64(operations)
 		}
 		growth := int(1.4 * float64(longEnough) / float64(elapsed))

@@ -89,7 +89,10 @@ func skynetGrow(upward chan uint64, firstLeaf, leaves uint64) {
 }
 
 func skynet() float64 {
-	const leaves = 1_000_000
+	leaves := uint64(1)
+	for leaves*10 <= uint64(min(1_000_000, askedFor(1_000_000))) {
+		leaves *= 10
+	}
 	total := make(chan uint64, 16)
 	start := time.Now()
 	go skynetGrow(total, 0, leaves)

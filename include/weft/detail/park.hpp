@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "weft/detail/abi.hpp"
+#include "weft/error.hpp"
 #include "weft/upcall.hpp"
 
 namespace weft::detail {
@@ -136,9 +137,18 @@ inline bool grant_first(wait_queue& queue) noexcept {
 wake_reason sleep(time_point deadline);
 
 /// Carries out one blocking request and returns its result (≥ 0 or a negative errno); -ETIMEDOUT when `deadline` passed
-/// before it was complete. Memory of `request` is free again at return, and when it throws.
-/// @throws weft::cancelled when the thread was cancelled and the request had no result.
-std::int32_t perform(upcall::operation& request, time_point deadline = never);
+/// before it was complete, `was_cancelled` when the thread was asked to end and the request had no result. Memory of `request` is
+/// free again at return.
+std::int32_t perform_unless_cancelled(upcall::operation& request, time_point deadline);
+inline constexpr std::int32_t was_cancelled = INT32_MIN;  // no errno
+
+/// The same, for all who need not know.
+/// @throws weft::cancelled when the thread was asked to end and the request had no result. From the caller's frame: see there.
+[[gnu::always_inline]] inline std::int32_t perform(upcall::operation& request, time_point deadline = never) {
+  const std::int32_t result = perform_unless_cancelled(request, deadline);
+  if (result == was_cancelled) [[unlikely]] throw_cancelled();
+  return result;
+}
 
 /// The time of the calling thread's scheduler.
 [[nodiscard]] time_point now();
