@@ -4,15 +4,23 @@
 // cancellation, and is in a line of its own. Whoever ends the wait of any of them ends it for all: the others leave their lines
 // before anybody else can look there (scheduler::end_select).
 //
-// Invariant: while the thread is parked every case but times and those never ready is in its line; when it is not, none is.
+// Results are not the scheduler's: whoever gives one holds its lock, perhaps on another kernel thread. So the waiters of these cases
+// are seats in the results' lists, and one more waiter, in the line of our own, is what giving any of them ends (result_wake.hpp).
+// The seats are left by the thread itself when it runs again. Nobody takes a result away, so which one is chosen is decided then.
+//
+// Invariant: while the thread is parked every case but times and those never ready is in its line; when it is not, none is. A seat
+// is in its result's list at most from before the park until after it.
 #include "weft/select.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "sched/report.hpp"
+#include "sched/result_wake.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/thread_text.hpp"
+#include "weft/detail/future_state.hpp"
 
 namespace weft {
 
@@ -28,9 +36,16 @@ constexpr std::size_t none = static_cast<std::size_t>(-1);
 
 }  // namespace
 
+// What it must see of a case of a result.
+struct select_result {
+  static future_state& of(const select_case& c) noexcept { return *static_cast<future_state*>(c.object_); }
+  static bool is_there(const select_case& c) noexcept { return of(c).ready() || of(c).deferred(); }
+};
+
 // A time that has passed is found by the wait, which lets others run once: a loop around it starves nobody.
 const case_kind at_a_time{"time", nullptr, never_ready, nothing_to_do, no_line, nullptr};
 const case_kind at_once{"otherwise", nullptr, never_ready, nothing_to_do, no_line, nullptr};
+const case_kind at_a_result{"future", nullptr, select_result::is_there, nothing_to_do, no_line, nullptr};
 
 class selection {
  public:
@@ -42,7 +57,7 @@ class selection {
     for (select_case& c : cases_) {
       if (c.kind_ != nullptr && c.kind_->prepare != nullptr) c.kind_->prepare(c);
     }
-    std::size_t chosen = draw_ready();
+    std::size_t chosen = draw_ready([](const case_kind&) { return true; });
     if (chosen != none) {
       cases_[chosen].kind_->carry_out(cases_[chosen]);
     } else {
@@ -72,13 +87,13 @@ class selection {
   }
 
  private:
-  // Each of those that are ready with the same chance.
-  std::size_t draw_ready() noexcept {
+  // Each of those among them that are ready with the same chance.
+  template <class Among> std::size_t draw_ready(Among among) noexcept {
     std::size_t chosen = none;
     std::uint32_t ready = 0;
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       const case_kind* const kind = cases_[i].kind_;
-      if (kind == nullptr || !kind->ready(cases_[i])) continue;
+      if (kind == nullptr || !among(*kind) || !kind->ready(cases_[i])) continue;
       if (++ready == 1 || s_.draw(ready) == 0) chosen = i;
     }
     return chosen;
@@ -104,8 +119,18 @@ class selection {
     begin(whole_, "select");
     s_.set_deadline(whole_, next_time == none ? never : cases_[next_time].when_);  // may throw: nothing is linked yet
     own_line_.push_back(whole_);
-    join_lines();
-    s_.park(whole_, sched::thread_state::parked);
+    const std::size_t there = join_lines();
+    const open_wait open(from_elsewhere_ ? &s_ : nullptr);
+    if (there == none) {
+      s_.park(whole_, sched::thread_state::parked);
+      leave_results();
+    } else {
+      leave_lines();
+      s_.clear_deadline(whole_);
+      leave_results();
+      s_.completed_at_once();
+      return there;
+    }
     if (whole_.reason == wake_reason::cancelled) throw_cancelled();
     if (whole_.reason == wake_reason::timed_out) return next_time;
     const std::size_t chosen = ended_case();
@@ -122,8 +147,14 @@ class selection {
     w.shielded = s_.unwinding();
   }
 
-  void join_lines() {
-    for (select_case& c : cases_) {
+  // @returns the case whose result has come while nobody looked, or none.
+  std::size_t join_lines() {
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      select_case& c = cases_[i];
+      if (c.kind_ == &at_a_result) {
+        if (!join_result(c)) return i;
+        continue;
+      }
       wait_queue* const line = c.kind_ == nullptr ? nullptr : c.kind_->line(c);
       if (line == nullptr) continue;
       if (!line->empty() && line->front()->thread->home != s_.current->home) sched::used_by_two_schedulers(c.kind_->what);
@@ -132,16 +163,41 @@ class selection {
       c.waiter_.slot = c.place_;
       line->push_back(c.waiter_);
     }
+    return none;
+  }
+
+  // @returns false when the result is there.
+  bool join_result(select_case& c) noexcept {
+    if (!results_) {
+      begin(any_result_, at_a_result.what);
+      results_.emplace(s_, any_result_);
+      own_line_.push_back(any_result_);
+    }
+    future_state& of = select_result::of(c);
+    if (of.may_come_from_elsewhere(results_->home)) from_elsewhere_ = true;
+    c.waiter_.slot = &*results_;
+    return of.sit_down(c.waiter_);
   }
 
   void leave_lines() noexcept {
-    if (whole_.queue != nullptr) whole_.queue->remove(whole_);
+    if (whole_.queue != nullptr) own_line_.remove(whole_);
+    if (any_result_.queue != nullptr) own_line_.remove(any_result_);
     for (select_case& c : cases_) {
-      if (c.waiter_.queue != nullptr) c.waiter_.queue->remove(c.waiter_);
+      if (c.kind_ != &at_a_result && c.waiter_.queue != nullptr) c.waiter_.queue->remove(c.waiter_);
     }
   }
 
-  [[nodiscard]] std::size_t ended_case() const noexcept {
+  void leave_results() noexcept {
+    if (!results_) return;
+    for (select_case& c : cases_) {
+      if (c.kind_ == &at_a_result) select_result::of(c).stand_up(c.waiter_);
+    }
+    any_result_.one_of_many = false;  // from here on it waits for the post alone
+    results_->await_post(own_line_);
+  }
+
+  [[nodiscard]] std::size_t ended_case() noexcept {
+    if (ended_ == &any_result_) return draw_ready([](const case_kind& kind) { return &kind == &at_a_result; });
     const auto found = std::find_if(cases_.begin(), cases_.end(), [this](const select_case& c) { return &c.waiter_ == ended_; });
     return static_cast<std::size_t>(found - cases_.begin());
   }
@@ -149,7 +205,10 @@ class selection {
   sched::scheduler& s_;
   std::span<select_case> cases_;
   select_waiter whole_;
-  wait_queue own_line_;
+  select_waiter any_result_;  // stands for the results
+  wait_queue own_line_;       // of these two
+  std::optional<result_wake> results_;
+  bool from_elsewhere_ = false;  // one of them may come
   const waiter* ended_ = nullptr;
 };
 
