@@ -17,6 +17,7 @@
 
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
+#include "weft/detail/local_value.hpp"
 #include "weft/detail/tools.hpp"
 
 namespace weft {
@@ -140,9 +141,12 @@ void free_start(void* block, std::size_t bytes) noexcept {
   static_cast<sched::scheduler&>(face).starts().give(block, bytes);
 }
 
+// What is inherited is copied before all else, as the caller's own code, which may be preempted.
 thread_record* spawn(const attributes& how, start_block* start) {
+  if (locals_are_inherited.load(std::memory_order_relaxed)) [[unlikely]]
+    start = start_with_heritage(start);
   if (current_thread() == nullptr) [[unlikely]] {
-    if (on_weft_thread()) return with_processor("thread", [&] { return spawn(how, start); });
+    if (on_weft_thread()) return with_processor("thread", [&] { return &sched::this_scheduler().spawn(how, start); });
     start->discard(*start);
     throw_off_weft("thread");
   }
