@@ -104,6 +104,7 @@ void scheduler::request_cancel(thread_record& t) noexcept {
   if (t.state == thread_state::finished) return;
   set_flag(t, flag_asked);
   reconsider_end(t);
+  tell_stretches(t);
 }
 
 // The thread is to end: its wait throws, if it may.

@@ -17,6 +17,7 @@
 
 namespace weft::detail {
 class cancel_frame;
+class stop_outlet;
 struct local_values;
 }
 

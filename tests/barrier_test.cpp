@@ -199,6 +199,33 @@ TEST_CASE("a barrier works in regions, and is refused off a weft thread") {
   CHECK(says(refusal_of([&] { gate.arrive_and_drop(); }), "barrier::arrive_and_drop was called outside a weft thread"));
 }
 
+TEST_CASE("a drop that is one arrival too many is refused and drops nothing") {
+  simulate([] {
+    weft::barrier<std::function<void()>>* self = nullptr;
+    int phases = 0;
+    weft::barrier<std::function<void()>> b(1, [&] {
+      if (++phases == 1) CHECK(says(refusal_of([&] { self->arrive_and_drop(); }), "more arrivals"));
+    });
+    self = &b;
+    b.arrive_and_wait();
+    b.arrive_and_wait();
+    CHECK(phases == 2);
+    b.arrive_and_drop();
+    CHECK(says(refusal_of([&] { b.arrive_and_wait(); }), "more arrivals"));
+  });
+}
+
+TEST_CASE("a token that another one was made of, or assigned from, is refused, and the new one waits") {
+  simulate([] {
+    weft::barrier<> b(1);
+    auto first = b.arrive();
+    auto second = b.arrive();
+    second = std::move(first);
+    CHECK(says(refusal_of([&] { b.wait(std::move(first)); }), "moved from"));
+    b.wait(std::move(second));
+  });
+}
+
 TEST_CASE("what a completion function throws, and a barrier destroyed while somebody waits, end the program") {
   const child_end thrown = in_child([] {
     weft::run([] {

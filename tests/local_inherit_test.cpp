@@ -134,10 +134,10 @@ TEST_CASE("inherited values are destroyed as if the child had made them in the o
     weft::local<says> a(weft::inherit, beginning('a'));
     weft::local<says> b(weft::inherit, beginning('b'));
     weft::local<says> c(weft::inherit, beginning('c'));
-    static_cast<void>(b.get());
     static_cast<void>(c.get());
+    static_cast<void>(b.get());
     weft::thread([&] { static_cast<void>(a.get()); }).join();
-    CHECK(story == "acb");
+    CHECK(story == "abc");
   });
 }
 

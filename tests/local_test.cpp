@@ -18,7 +18,6 @@
 #include "tests/skip.hpp"
 #include "tests/sliced.hpp"
 #include "weft/blocking.hpp"
-#include "weft/condition_variable.hpp"
 #include "weft/detail/thread_exit.hpp"
 #include "weft/future.hpp"
 #include "weft/local.hpp"
@@ -133,34 +132,28 @@ TEST_CASE("values are destroyed at the thread's end, the last one made first, af
   });
 }
 
-TEST_CASE("values are destroyed before those are told who wait for the thread's exit") {
+TEST_CASE("values are destroyed before what is done at thread exit: before those are told who wait for it") {
+  struct writes : weft::detail::thread_exit_call {
+    std::string* story = nullptr;
+  };
   simulate([] {
     std::string story;
-    weft::local<letter> value([&] { return letter(story, 'v'); });
-    weft::mutex mutex;
-    weft::condition_variable at_exit;
+    weft::local<letter> early([&] { return letter(story, 'e'); });
+    weft::local<letter> late([&] { return letter(story, 'l'); });
+    writes call;
+    call.story = &story;
+    call.run = [](weft::detail::thread_exit_call& self) noexcept { *static_cast<writes&>(self).story += 'x'; };
     weft::promise<void> promise;
     auto result = promise.get_future();
-    weft::thread notified([&] {
-      std::unique_lock hold(mutex);
-      at_exit.wait(hold);
-      story += 'n';
-    });
-    weft::thread waits([&] {
-      result.wait();
-      story += 'r';
-    });
-    weft::this_thread::yield();
     weft::thread t([&] {
+      static_cast<void>(early.get());
+      weft::detail::at_thread_exit(call);
       promise.set_value_at_thread_exit();
-      weft::notify_all_at_thread_exit(at_exit, std::unique_lock(mutex));
-      static_cast<void>(value.get());
+      static_cast<void>(late.get());
     });
+    result.wait();
+    CHECK(story == "lex");
     t.join();
-    CHECK(story.front() == 'v');
-    waits.join();
-    notified.join();
-    CHECK(story.size() == 3);
   });
 }
 
