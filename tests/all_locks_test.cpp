@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "tests/in_child.hpp"
 #include "tests/lock_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -138,25 +137,14 @@ TEST_CASE_TEMPLATE("std::scoped_lock, std::lock and std::try_lock take several o
 }
 
 TEST_CASE_TEMPLATE("a lock that is destroyed while it is held ends the program with a sentence", Lock, LOCKS) {
-  const child_end end = in_child([] {
-    weft::run([] {
-      Lock m;
-      m.lock();
-    });
-  });
+  const child_end end = destroyed_after<Lock>([](Lock& m) { m.lock(); });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("mutex was destroyed while a thread holds it; unlock it first, or let it outlive its users"));
 }
 
 TEST_CASE_TEMPLATE("a lock that another scheduler's thread finds held ends the program with a sentence", Lock, LOCKS) {
-  const child_end end = in_child([] {
-    Lock m;
-    weft::run([&] {
-      m.lock();
-      std::thread([&] { weft::run([&] { m.lock(); }); }).join();
-    });
-  });
+  const child_end end = used_by_two_schedulers<Lock>([](Lock& m) { m.lock(); }, [](Lock& m) { m.lock(); });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("mutex was used by threads of two schedulers"));

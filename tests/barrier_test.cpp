@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -38,17 +39,6 @@ template <class Barrier> constexpr bool shaped_as_the_standard_says() {
 static_assert(shaped_as_the_standard_says<std::barrier<>>() && shaped_as_the_standard_says<weft::barrier<>>());
 
 constinit weft::barrier<> made_before_the_program(1);
-
-std::string refusal_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::system_error& error) {
-    CHECK((error.code() == std::errc::invalid_argument || error.code() == std::errc::operation_not_permitted));
-    return error.what();
-  }
-  return "none";
-}
-bool says(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

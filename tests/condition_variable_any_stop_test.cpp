@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/barrier.hpp"
@@ -24,14 +25,6 @@
 #include "weft/thread.hpp"
 
 using namespace std::chrono_literals;
-
-namespace {
-
-void yield_times(int n) {
-  for (int i = 0; i < n; ++i) weft::this_thread::yield();
-}
-
-}  // namespace
 
 TEST_CASE("a stop requested by another thread wakes who waits, which says whether it is ready") {
   simulate([] {

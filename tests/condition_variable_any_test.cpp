@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "tests/adjustable_clock.hpp"
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/mutex.hpp"
@@ -49,10 +50,6 @@ template <class Condition, class Lock> constexpr bool shaped_as_the_standard_say
 }
 static_assert(shaped_as_the_standard_says<std::condition_variable_any, std::mutex>());
 static_assert(shaped_as_the_standard_says<weft::condition_variable_any, weft::mutex>());
-
-void yield_times(int n) {
-  for (int i = 0; i < n; ++i) weft::this_thread::yield();
-}
 
 // A lock that lets others run whenever it is taken or released.
 class polite_lock {
@@ -159,36 +156,6 @@ TEST_CASE("a timed wait times out on any clock, holds the lock again and is no l
     c.notify_one();
     waiter.join();
     CHECK(notified);
-  });
-}
-
-TEST_CASE("a wait that is cancelled holds its lock when it throws, and steals no notification") {
-  simulate([] {
-    weft::mutex m;
-    weft::condition_variable_any c;
-    bool held = false;
-    bool second_woke = false;
-    weft::thread first([&] {
-      std::unique_lock hold(m);
-      try {
-        c.wait(hold);
-      } catch (const weft::cancelled&) {
-        held = hold.owns_lock();
-        throw;
-      }
-    });
-    weft::thread second([&] {
-      std::unique_lock hold(m);
-      c.wait(hold);
-      second_woke = true;
-    });
-    weft::this_thread::yield();
-    first.request_cancel();
-    c.notify_one();
-    first.join();
-    second.join();
-    CHECK(held);
-    CHECK(second_woke);
   });
 }
 

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
-#include "tests/lock_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
 #include "weft/future.hpp"

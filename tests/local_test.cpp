@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
-#include "tests/lock_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "tests/skip.hpp"
 #include "tests/sliced.hpp"

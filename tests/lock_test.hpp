@@ -3,24 +3,13 @@
 
 #include <chrono>
 #include <functional>
-#include <system_error>
+#include <thread>
 #include <type_traits>
 
+#include "tests/error_of.hpp"
+#include "tests/in_child.hpp"
+#include "weft/runtime.hpp"
 #include "weft/thread.hpp"
-
-/// The code of the system_error that `call` throws; none if it throws none.
-inline std::error_code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::system_error& error) {
-    return error.code();
-  }
-  return {};
-}
-
-inline void yield_times(int n) {
-  for (int i = 0; i < n; ++i) weft::this_thread::yield();
-}
 
 /// Whether another thread could take the lock now, alone or (`shares`) as a reader.
 template <class Lock> bool free_for_others(Lock& lock) {
@@ -40,21 +29,25 @@ template <class Lock> bool shares(Lock& lock) {
   return free;
 }
 
-/// Cancels a thread while it is in `wait`. @returns whether that threw weft::cancelled.
-inline bool cancelled_in(const std::function<void()>& wait) {
-  bool seen = false;
-  weft::thread t([&] {
-    try {
-      wait();
-    } catch (const weft::cancelled&) {
-      seen = true;
-      throw;
-    }
+/// A child in which a lock is destroyed by the thread that has called `take(lock)`.
+template <class Lock> child_end destroyed_after(const std::function<void(Lock&)>& take) {
+  return in_child([&] {
+    weft::run([&] {
+      Lock m;
+      take(m);
+    });
   });
-  yield_times(2);
-  t.request_cancel();
-  t.join();
-  return seen;
+}
+/// A child in which one scheduler's thread calls `take(lock)` and then another scheduler's `also`.
+template <class Lock>
+child_end used_by_two_schedulers(const std::function<void(Lock&)>& take, const std::function<void(Lock&)>& also) {
+  return in_child([&] {
+    Lock m;
+    weft::run([&] {
+      take(m);
+      std::thread([&] { weft::run([&] { also(m); }); }).join();
+    });
+  });
 }
 
 /// A clock that stands where it was put. Each look at it may set it back or on.

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/lock_test.hpp"
+#include "tests/error_of.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
 #include "weft/cancel.hpp"

@@ -10,7 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "tests/in_child.hpp"
 #include "tests/lock_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -210,40 +209,26 @@ TEST_CASE_TEMPLATE("std::lock takes two for readers and for writers in any order
 }
 
 TEST_CASE_TEMPLATE("a lock that is destroyed while readers hold it ends the program with a sentence", Lock, SHARED_LOCKS) {
-  const child_end end = in_child([] {
-    weft::run([] {
-      Lock m;
-      m.lock_shared();
-    });
-  });
+  const child_end end = destroyed_after<Lock>([](Lock& m) { m.lock_shared(); });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("weft: a shared_mutex was destroyed while a thread holds it"));
 }
 
 TEST_CASE_TEMPLATE("a lock that another scheduler's thread waits for ends the program with a sentence", Lock, SHARED_LOCKS) {
-  const child_end one_reader = in_child([] {
-    Lock m;
-    weft::run([&] {
-      m.lock_shared();
-      std::thread([&] { weft::run([&] { m.lock(); }); }).join();
-    });
-  });
+  const child_end one_reader = used_by_two_schedulers<Lock>([](Lock& m) { m.lock_shared(); }, [](Lock& m) { m.lock(); });
   INFO(one_reader.errors);
   CHECK(one_reader.said("weft: a shared_mutex was used by threads of two schedulers"));
-  const child_end who_waits = in_child([] {
-    Lock m;
-    weft::run([&] {
+  const auto writer_waits = [](Lock& m) {
+    m.lock_shared();
+    weft::thread([&] {
       m.lock_shared();
-      weft::thread reader([&] {
-        m.lock_shared();
-        weft::this_thread::sleep_for(1h);
-      });
-      weft::thread writer([&] { m.lock(); });
-      yield_times(2);
-      std::thread([&] { weft::run([&] { m.lock_shared(); }); }).join();
-    });
-  });
+      weft::this_thread::sleep_for(1h);
+    }).detach();
+    weft::thread([&] { m.lock(); }).detach();
+    yield_times(2);
+  };
+  const child_end who_waits = used_by_two_schedulers<Lock>(writer_waits, [](Lock& m) { m.lock_shared(); });
   INFO(who_waits.errors);
   CHECK(who_waits.killed_by(SIGABRT));
   CHECK(who_waits.said("weft: a shared_mutex was used by threads of two schedulers"));
