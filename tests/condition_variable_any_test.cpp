@@ -22,6 +22,7 @@
 #include "tests/simulated_source.hpp"
 #include "weft/mutex.hpp"
 #include "weft/runtime.hpp"
+#include "weft/semaphore.hpp"
 #include "weft/thread.hpp"
 
 using namespace std::chrono_literals;
@@ -214,6 +215,117 @@ TEST_CASE("what unlock throws leaves the wait, and a notification meanwhile goes
     std::unique_lock not_held(m, std::defer_lock);
     CHECK_THROWS_AS(c.wait(not_held), std::system_error);
     c.notify_all();
+  });
+}
+
+TEST_CASE("a wait whose unlock throws after notify_all wakes nobody who came later") {
+  struct fails_to_unlock {
+    void lock() {}
+    void unlock() {
+      weft::this_thread::yield();
+      throw std::runtime_error("unlock");
+    }
+  };
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    fails_to_unlock bad;
+    weft::thread fails({.start = weft::start::now}, [&] { CHECK_THROWS_AS(c.wait(bad), std::runtime_error); });
+    c.notify_all();
+    int woke = 0;
+    weft::thread waits({.start = weft::start::now}, [&] {
+      std::unique_lock hold(m);
+      c.wait(hold);
+      ++woke;
+    });
+    fails.join();
+    yield_times(3);
+    CHECK(woke == 0);
+    c.notify_one();
+    waits.join();
+    CHECK(woke == 1);
+  });
+}
+
+namespace {
+
+// A lock whose unlock waits until somebody says so.
+struct slow_lock {
+  weft::binary_semaphore go{0};
+  void lock() {}
+  void unlock() { go.acquire(); }
+};
+
+}  // namespace
+
+TEST_CASE("a notification that comes while unlock waits does not end that wait, and is not lost") {
+  simulate([] {
+    weft::condition_variable_any c;
+    slow_lock lock;
+    bool woke = false;
+    weft::thread waits({.start = weft::start::now}, [&] {
+      c.wait(lock);
+      woke = true;
+    });
+    c.notify_one();
+    yield_times(3);
+    CHECK_FALSE(woke);
+    lock.go.release();
+    waits.join();
+    CHECK(woke);
+  });
+}
+
+TEST_CASE("a notification that came before the cancellation is not lost: the wait returns, and the next one is cancelled") {
+  simulate([] {
+    weft::condition_variable_any c;
+    polite_lock lock;
+    std::string story;
+    weft::thread waits({.start = weft::start::now}, [&] {
+      lock.lock();
+      c.wait(lock);
+      story += "notified ";
+      lock.unlock();
+      weft::this_thread::sleep_for(1h);
+      story += "not here";
+    });
+    while (lock.released == 0) weft::this_thread::yield();
+    c.notify_one();
+    waits.request_cancel();
+    waits.join();
+    CHECK(story == "notified ");
+  });
+}
+
+TEST_CASE("a wait in a destructor, while an exception passes, is not ended by a cancellation") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    std::string story;
+    struct waits_at_its_end {
+      weft::mutex& m;
+      weft::condition_variable_any& c;
+      std::string& story;
+      ~waits_at_its_end() {
+        std::unique_lock hold(m);
+        c.wait(hold);
+        story += "waited ";
+      }
+    };
+    weft::thread t({.start = weft::start::now}, [&] {
+      try {
+        const waits_at_its_end here{m, c, story};
+        throw std::runtime_error("out");
+      } catch (const std::runtime_error&) {
+        story += "caught";
+      }
+    });
+    t.request_cancel();
+    yield_times(3);
+    CHECK(story.empty());
+    c.notify_one();
+    t.join();
+    CHECK(story == "waited caught");
   });
 }
 
