@@ -3,8 +3,9 @@
 // flag_cancel is what the waits look at. It is recomputed whenever something changes: flag_asked (the thread itself was asked),
 // the stretches that the thread is in, from the innermost out, and shields, which hide whatever lies further out.
 //
-// A stretch that has handed out stop tokens requests the stop when it is to end itself, whether or not shields further in keep the
-// thread from it. The callbacks are the program's own code, which needs a thread: a post that was made in advance becomes one.
+// A stretch that has handed out stop tokens requests the stop when it is to end itself, whether or not shields further in keep
+// the thread from it. The callbacks are the program's own code, which needs a thread: a post that was made in advance becomes
+// one.
 #include "weft/cancel.hpp"
 
 #include <atomic>

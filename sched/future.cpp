@@ -4,9 +4,9 @@
 // condition variable in its seat. A weft thread parks in a queue of its own, so that its scheduler can end the wait for a
 // deadline or a cancellation without the state's lock.
 //
-// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at once.
-// For another scheduler's thread it pushes a post that lies on that thread's stack: no memory is needed. That thread cannot leave
-// before the post has arrived, whatever ended its wait.
+// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at
+// once. For another scheduler's thread it pushes a post that lies on that thread's stack: no memory is needed. That thread
+// cannot leave before the post has arrived, whatever ended its wait.
 //
 // Nothing is waited for under the lock, and no weft thread has it outside the scheduler, where it may be preempted or taken off
 // its kernel thread: so who waits for the lock waits for a kernel thread that runs.
@@ -126,8 +126,8 @@ void future_state::break_promise() noexcept {
   error_ = std::make_exception_ptr(std::future_error(std::future_errc::broken_promise));
 }
 
-// Under the lock. A kernel thread is woken here: its seat is there as long as we have the lock. A thread elsewhere has one post for
-// all results that it waits for, and it goes with the first of them.
+// Under the lock. A kernel thread is woken here: its seat is there as long as we have the lock. A thread elsewhere has one post
+// for all results that it waits for, and it goes with the first of them.
 bool future_state::is_to_be_woken(waiter& seat, const sched::inbox* here) noexcept {
   auto* const wake = static_cast<result_wake*>(seat.slot);
   if (wake == nullptr) {

@@ -1,8 +1,8 @@
-// The values of weft::local. A thread's table hangs in its extension, at the top of its stack; only the thread itself touches it,
-// with or without the processor, so nothing here takes a lock, and a time slice may end anywhere.
+// The values of weft::local. A thread's table hangs in its extension, at the top of its stack; only the thread itself touches
+// it, with or without the processor, so nothing here takes a lock, and a time slice may end anywhere.
 //
-// A local has a slot in all tables while it lives, and a key for good. Where a table has a value under another key, that is one of
-// a local that is gone: it is not found any more, and destroyed with its thread.
+// A local has a slot in all tables while it lives, and a key for good. Where a table has a value under another key, that is one
+// of a local that is gone: it is not found any more, and destroyed with its thread.
 #include "weft/detail/local_value.hpp"
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // How the wait of a weft thread for results is ended, from wherever a result is given.
 //
-// The thread has a seat in the list of each result that it waits for, and one waiter of its own, which its scheduler can end for a
-// deadline or a cancellation without the results' locks. All of it lies on the thread's stack.
+// The thread has a seat in the list of each result that it waits for, and one waiter of its own, which its scheduler can end for
+// a deadline or a cancellation without the results' locks. All of it lies on the thread's stack.
 #pragma once
 
 #include <atomic>

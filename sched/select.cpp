@@ -4,12 +4,13 @@
 // cancellation, and is in a line of its own. Whoever ends the wait of any of them ends it for all: the others leave their lines
 // before anybody else can look there (scheduler::end_select).
 //
-// Results are not the scheduler's: whoever gives one holds its lock, perhaps on another kernel thread. So the waiters of these cases
-// are seats in the results' lists, and one more waiter, in the line of our own, is what giving any of them ends (result_wake.hpp).
-// The seats are left by the thread itself when it runs again. Nobody takes a result away, so which one is chosen is decided then.
+// Results are not the scheduler's: whoever gives one holds its lock, perhaps on another kernel thread. So the waiters of these
+// cases are seats in the results' lists, and one more waiter, in the line of our own, is what giving any of them ends
+// (result_wake.hpp). The seats are left by the thread itself when it runs again. Nobody takes a result away, so which one is
+// chosen is decided then.
 //
-// Invariant: while the thread is parked every case but times and those never ready is in its line; when it is not, none is. A seat
-// is in its result's list at most from before the park until after it.
+// Invariant: while the thread is parked every case but times and those never ready is in its line; when it is not, none is. A
+// seat is in its result's list at most from before the park until after it.
 #include "weft/select.hpp"
 
 #include <algorithm>

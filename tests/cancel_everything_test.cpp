@@ -1,6 +1,6 @@
 // both-transfers
-// Every operation of weft that can wait, by name: a scope's cancel, a deadline and the thread's end are thrown out of it, and what
-// it waited for is as it was. (What a region does says blocking_test.)
+// Every operation of weft that can wait, by name: a scope's cancel, a deadline and the thread's end are thrown out of it, and
+// what it waited for is as it was. (What a region does says blocking_test.)
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -149,7 +149,7 @@ template <class Wait> std::function<void(things&)> under_a_lock(Wait wait) {
   };
 }
 
-std::vector<operation> between_threads() {
+std::vector<operation> of_threads_and_locks() {
   using lock = std::unique_lock<weft::mutex>;
   return {
       {"this_thread::sleep_for", [](things&) { for_ever(); }},
@@ -173,6 +173,11 @@ std::vector<operation> between_threads() {
       {"condition_variable_any::wait_for", under_a_lock([](things& t, lock& hold) { t.condition_any.wait_for(hold, 1h); })},
       {"condition_variable_any::wait(token)",
        under_a_lock([](things& t, lock& hold) { t.condition_any.wait(hold, t.stop.get_token(), [] { return false; }); })},
+  };
+}
+
+std::vector<operation> of_values_and_phases() {
+  return {
       {"counting_semaphore::acquire", [](things& t) { t.permits.acquire(); }},
       {"counting_semaphore::try_acquire_for", [](things& t) { static_cast<void>(t.permits.try_acquire_for(1h)); }},
       {"latch::wait", [](things& t) { t.latch.wait(); }},
@@ -253,8 +258,8 @@ std::vector<operation> in_the_kernel() {
 }
 
 std::vector<operation> everything() {
-  std::vector<operation> all = between_threads();
-  for (operation& each : in_the_kernel()) all.push_back(std::move(each));
+  std::vector<operation> all = of_threads_and_locks();
+  for (auto& more : {of_values_and_phases(), in_the_kernel()}) all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 

@@ -189,14 +189,19 @@ TEST_CASE("a cancellation that comes while the lock is taken again is for the ne
   });
 }
 
+namespace {
+
+struct fails_to_unlock {
+  void lock() {}
+  void unlock() {
+    weft::this_thread::yield();
+    throw std::runtime_error("unlock");
+  }
+};
+
+}  // namespace
+
 TEST_CASE("what unlock throws leaves the wait, and a notification meanwhile goes to the next one who waits") {
-  struct fails_to_unlock {
-    void lock() {}
-    void unlock() {
-      weft::this_thread::yield();
-      throw std::runtime_error("unlock");
-    }
-  };
   simulate([] {
     weft::mutex m;
     weft::condition_variable_any c;
@@ -219,13 +224,6 @@ TEST_CASE("what unlock throws leaves the wait, and a notification meanwhile goes
 }
 
 TEST_CASE("a wait whose unlock throws after notify_all wakes nobody who came later") {
-  struct fails_to_unlock {
-    void lock() {}
-    void unlock() {
-      weft::this_thread::yield();
-      throw std::runtime_error("unlock");
-    }
-  };
   simulate([] {
     weft::mutex m;
     weft::condition_variable_any c;

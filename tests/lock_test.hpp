@@ -1,6 +1,7 @@
 // What the tests of locks share.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <thread>
@@ -8,6 +9,7 @@
 
 #include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
+#include "weft/blocking.hpp"
 #include "weft/runtime.hpp"
 #include "weft/thread.hpp"
 
@@ -27,6 +29,24 @@ template <class Lock> bool shares(Lock& lock) {
     if (free) lock.unlock_shared();
   }).join();
   return free;
+}
+
+/// Waits for a lock in a region of blocking() while the caller holds it; `let_go` releases it. @returns whether it came, no earlier.
+inline bool comes_in_a_region(const std::function<void()>& take, const std::function<void()>& let_go) {
+  std::atomic<bool> began = false;
+  bool got = false;
+  weft::thread waiter([&] {
+    weft::blocking([&] {
+      began = true;
+      take();
+    });
+    got = true;
+  });
+  while (!began) weft::this_thread::yield();
+  const bool early = got;
+  let_go();
+  waiter.join();
+  return got && !early;
 }
 
 /// A child in which a lock is destroyed by the thread that has called `take(lock)`.

@@ -85,15 +85,15 @@ class stop_of_frame final : private stop_listener {
 
 /// A stretch of code that another thread may end, or a deadline, or a stop request.
 ///
-/// `request_cancel` may come before the stretch, in it, or after it, from any weft thread of the same scheduler. Threads that are
-/// started in the stretch are not in it: see weft::nursery. Scopes nest.
+/// `request_cancel` may come before the stretch, in it, or after it, from any weft thread of the same scheduler. Threads that
+/// are started in the stretch are not in it: see weft::nursery. Scopes nest.
 class cancel_scope {
  public:
   cancel_scope() noexcept = default;
   /// One whose stretch is cancelled when `deadline` comes.
   explicit cancel_scope(time_point deadline) noexcept : deadline_(deadline) {}
-  /// One whose stretch is cancelled when a stop is requested, by whichever kernel thread, or when `deadline` comes. While it runs
-  /// and a stop is possible, an idle scheduler waits instead of reporting a deadlock.
+  /// One whose stretch is cancelled when a stop is requested, by whichever kernel thread, or when `deadline` comes. While it
+  /// runs and a stop is possible, an idle scheduler waits instead of reporting a deadlock.
   explicit cancel_scope(std::stop_token token, time_point deadline = never) noexcept
       : deadline_(deadline), token_(std::move(token)) {}
   cancel_scope(const cancel_scope&) = delete;
@@ -129,10 +129,10 @@ class cancel_scope {
   /// Whether its deadline came in a stretch, which it then ended, unless that waited no more.
   [[nodiscard]] bool expired() const noexcept { return expired_ || (frame_ != nullptr && frame_->expired()); }
 
-  /// For code that is written against stop tokens, in the stretch or in threads that it has started: a stop is requested when the
-  /// stretch is to end, by whatever: the scope, one around it, the thread's end. `request_cancel` makes the request itself, before
-  /// it returns; otherwise a thread of its own does, soon after. The callbacks must not wait: to the standard library all threads of
-  /// a kernel thread are one. One that was stopped without `request_cancel` is not for the next run: ask again.
+  /// For code that is written against stop tokens, in the stretch or in threads that it has started: a stop is requested when
+  /// the stretch is to end, by whatever: the scope, one around it, the thread's end. `request_cancel` makes the request itself,
+  /// before it returns; otherwise a thread of its own does, soon after. The callbacks must not wait: to the standard library all
+  /// threads of a kernel thread are one. One that was stopped without `request_cancel` is not for the next run: ask again.
   /// From any weft thread of the scheduler. @throws std::bad_alloc
   [[nodiscard]] std::stop_token stop_token();
 
@@ -224,9 +224,9 @@ template <std::invocable F> [[nodiscard]] auto with_stop_token(std::stop_token t
   return detail::run_in(cancel_scope(std::move(token)), std::forward<F>(fn));
 }
 
-/// While one exists, the calling thread's waits are left alone by what asks it to end from outside: scopes around the shield, and
-/// `thread::request_cancel`. Scopes inside the shield work. For a few steps that must not be left half done: whoever waits for
-/// the thread's end waits that long. Does nothing for time slices: see no_preemption.
+/// While one exists, the calling thread's waits are left alone by what asks it to end from outside: scopes around the shield,
+/// and `thread::request_cancel`. Scopes inside the shield work. For a few steps that must not be left half done: whoever waits
+/// for the thread's end waits that long. Does nothing for time slices: see no_preemption.
 /// @throws operation_not_permitted off a weft thread
 class shield {
  public:

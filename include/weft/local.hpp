@@ -5,8 +5,8 @@
 //     *request = "GET /";             // this thread's
 //     log("in ", *request);
 //
-// A thread_local variable belongs to the kernel thread, so all threads of a scheduler share it; and whoever keeps its address over
-// a region of weft::blocking may find another one there.
+// A thread_local variable belongs to the kernel thread, so all threads of a scheduler share it; and whoever keeps its address
+// over a region of weft::blocking may find another one there.
 #pragma once
 
 #include <concepts>
@@ -30,6 +30,7 @@ template <class T> class bound;
 
 namespace detail {
 
+/// A thread's value, and where the table points.
 template <class T> struct value_of_local : local_value {
   T value;
   // The value is what `make(args...)` returns: copied nowhere.
@@ -41,7 +42,7 @@ template <class T> struct value_of_local : local_value {
   }
 };
 
-// How a local makes its first value.
+/// How a local makes its first value.
 template <class T> class local_beginning {
  public:
   local_beginning() = default;
@@ -51,6 +52,7 @@ template <class T> class local_beginning {
   [[nodiscard]] virtual local_value* make() const = 0;
 };
 
+/// By a function.
 template <class T, class F> class local_beginning_by final : public local_beginning<T> {
  public:
   explicit local_beginning_by(F fn) : fn_(std::move(fn)) {}
@@ -60,6 +62,7 @@ template <class T, class F> class local_beginning_by final : public local_beginn
   F fn_;
 };
 
+/// How a child's value is made of its parent's: by a function.
 template <class T, class F> class local_heritage_by final : public local_heritage {
  public:
   explicit local_heritage_by(F fn) : fn_(std::move(fn)) {}
@@ -76,41 +79,41 @@ template <class T, class F> class local_heritage_by final : public local_heritag
 
 /// A variable of which every weft thread has its own, like `thread_local`.
 ///
-/// A thread's value is made when the thread first asks for it, and destroyed at the thread's end, by the thread: when its function
-/// and its arguments are gone, and before anybody who waits for its exit goes on (`join`, `notify_all_at_thread_exit`,
-/// `set_value_at_thread_exit`). What was made last is destroyed first. These destructors may wait, undisturbed by a cancellation,
-/// and use other locals, which are then made anew if they are gone already, and destroyed in their turn. An exception that leaves
-/// one calls `std::terminate`.
+/// A thread's value is made when the thread first asks for it, and destroyed at the thread's end, by the thread: when its
+/// function and its arguments are gone, and before anybody who waits for its exit goes on (`join`, `notify_all_at_thread_exit`,
+/// `set_value_at_thread_exit`). What was made last is destroyed first. These destructors may wait, undisturbed by a
+/// cancellation, and use other locals, which are then made anew if they are gone already, and destroyed in their turn. An
+/// exception that leaves one calls `std::terminate`.
 ///
 /// It is the thread's wherever that runs: in regions of `blocking`, with time slices, on any kernel thread. Other threads never
 /// touch it, so it needs no lock; a reference to it may be handed to them as to any object. `exit` destroys no thread's values.
 ///
-/// The local itself is made and destroyed by anybody, on weft threads or not, as a global or otherwise. Values outlive it: each is
-/// destroyed when its thread ends. There may be 4,096 locals at a time.
+/// The local itself is made and destroyed by anybody, on weft threads or not, as a global or otherwise. Values outlive it: each
+/// is destroyed when its thread ends. There may be 4,096 locals at a time.
 ///
 /// Off a weft thread (kernel threads, a child made by fork, upcall observers) there is no value: `get` throws.
 ///
-/// Cost: ≈ 20 instructions to get a value that is there, whatever the number of locals: the thread's record leads to a table of
-/// pointers, in which the local has a place while it lives. The first value of a thread takes an allocation for the value (48 bytes
-/// besides it) and one for the table, which has room for four locals, and grows to as many as there are. Threads that use none pay
-/// one look at a pointer at their end.
+/// Cost: ≈ 20 instructions to get a value that is there, whatever the number of locals: the thread's record leads to a table
+/// of pointers, in which the local has a place while it lives. The first value of a thread takes an allocation for the value (48
+/// bytes besides it) and one for the table, which has room for four locals, and grows to as many as there are. Threads that use
+/// none pay one look at a pointer at their end.
 template <class T> class local {
   static_assert(std::is_object_v<T> && !std::is_array_v<T> && !std::is_const_v<T>, "weft::local: of a value that can change");
 
  public:
   /// Values begin as `T()`.
   local() requires std::default_initializable<T> : local([] { return T(); }) {}
-  /// Values begin as what `initial()` returns, called by the thread whose value it is; several kernel threads may call it at once.
-  /// It may wait; when it throws there is no value, and the exception leaves whoever asked.
+  /// Values begin as what `initial()` returns, called by the thread whose value it is; several kernel threads may call it at
+  /// once. It may wait; when it throws there is no value, and the exception leaves whoever asked.
   /// @throws std::bad_alloc; std::system_error(resource_unavailable_try_again) when there are 4,096 locals already
   template <class F>
   requires std::invocable<const F&>
   explicit local(F initial) : name_(false), beginning_(std::make_unique<detail::local_beginning_by<T, F>>(std::move(initial))) {}
 
   /// The same, and inherited: a thread begins with a copy of its parent's value, if the parent has one when it starts the thread
-  /// (`thread`, `jthread`, `nursery`, `async`). The parent makes the copy, before the thread is there; what that throws leaves the
-  /// call that starts it. A child's values count as made in the order in which the parent's were. What a `poster` posts has no
-  /// parent, nor has "main". Once one such local exists, every thread that is started looks for values to copy: one predicted
+  /// (`thread`, `jthread`, `nursery`, `async`). The parent makes the copy, before the thread is there; what that throws leaves
+  /// the call that starts it. A child's values count as made in the order in which the parent's were. What a `poster` posts has
+  /// no parent, nor has "main". Once one such local exists, every thread that is started looks for values to copy: one predicted
   /// branch until then, and a look at a pointer from then on for parents without values.
   explicit local(inherit_t how) requires std::default_initializable<T> && std::copy_constructible<T>
       : local(how, [] { return T(); }) {}

@@ -33,8 +33,8 @@ namespace detail {
 class selection;
 class future_state;
 
-// A waiter that is one of several of its thread. Only its selection makes them. That of a result is a seat in the list of those who
-// wait for it (result_wake.hpp), which is not the scheduler's alone.
+// A waiter that is one of several of its thread. Only its selection makes them. That of a result is a seat in the list of those
+// who wait for it (result_wake.hpp), which is not the scheduler's alone.
 struct select_waiter : waiter {
   selection* of = nullptr;
 };
@@ -191,9 +191,10 @@ template <std::ptrdiff_t Max> [[nodiscard]] select_case on_acquire(counting_sema
   return detail::semaphore_case::on_acquire(from);
 }
 
-/// The result of `of`: when this is chosen, `of.get()` waits for nobody. It may be given by a thread of any kind. A case that is never
-/// ready when `of` is not valid(); always ready where a deferred function makes the result, which is called in `get`. `of` stays
-/// as it is; until the select is over it must not be moved from, assigned to or destroyed. Cost: as a future's wait for each.
+/// The result of `of`: when this is chosen, `of.get()` waits for nobody. It may be given by a thread of any kind. A case that is
+/// never ready when `of` is not valid(); always ready where a deferred function makes the result, which is called in `get`. `of`
+/// stays as it is; until the select is over it must not be moved from, assigned to or destroyed. Cost: as a future's wait for
+/// each.
 template <class R> [[nodiscard]] select_case on_ready(const future<R>& of) noexcept {
   return detail::result_case::on(state_of(of));
 }

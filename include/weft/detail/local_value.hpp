@@ -94,8 +94,8 @@ class local_making {
 void bind_local_value(const local_name& of, local_value& value);
 void unbind_local_value(local_value& value) noexcept;
 
-/// For the scheduler: the start of a child of the calling thread, which brings along what it inherits; `start` itself when that is
-/// nothing. @throws what deriving throws, std::bad_alloc; then `start` was discarded.
+/// For the scheduler: the start of a child of the calling thread, which brings along what it inherits; `start` itself when that
+/// is nothing. @throws what deriving throws, std::bad_alloc; then `start` was discarded.
 [[nodiscard]] start_block* start_with_heritage(start_block* start);
 /// For the scheduler: whether anything in the program is inherited. Once so, always.
 extern std::atomic<bool> locals_are_inherited;
