@@ -26,6 +26,20 @@
 
 using namespace std::chrono_literals;
 
+TEST_CASE("a wait with a token whose time is over says whether it is ready by then") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    std::stop_source stop;
+    bool ready = false;
+    weft::thread says_nothing([&] { ready = true; });
+    std::unique_lock hold(m);
+    CHECK(c.wait_for(hold, stop.get_token(), 1ms, [&] { return ready; }));
+    CHECK_FALSE(c.wait_for(hold, stop.get_token(), 1ms, [] { return false; }));
+    says_nothing.join();
+  });
+}
+
 TEST_CASE("a stop requested by another thread wakes who waits, which says whether it is ready") {
   simulate([] {
     weft::mutex m;

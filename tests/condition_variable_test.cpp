@@ -100,6 +100,20 @@ TEST_CASE_TEMPLATE("a wait that is cancelled holds its mutex when it throws, and
   });
 }
 
+TEST_CASE_TEMPLATE("what came true without a notification is seen when the time is over", Condition, CONDITIONS) {
+  simulate([] {
+    weft::mutex m;
+    Condition c;
+    bool ready = false;
+    weft::thread says_nothing([&] { ready = true; });
+    std::unique_lock hold(m);
+    CHECK(c.wait_for(hold, 1ms, [&] { return ready; }));
+    CHECK(c.wait_until(hold, weft::detail::now() + 1ms, [&] { return ready; }));
+    CHECK_FALSE(c.wait_for(hold, 1ms, [] { return false; }));
+    says_nothing.join();
+  });
+}
+
 TEST_CASE("waiting with a lock that does not hold its mutex is an error") {
   simulate([] {
     weft::mutex m;
