@@ -109,7 +109,7 @@ void scheduler::thread_main() {
     start->run(*start);
   } catch (const cancelled&) {  // it was asked to end, and has
   }
-  if (self.extension->exit_calls != nullptr) [[unlikely]]
+  if (self.extension->exit_calls != nullptr || self.extension->locals != nullptr) [[unlikely]]
     detail::run_exit_calls(self);
   if (self.has(flag_outside)) [[unlikely]] {
     if (scheduler* const s = scheduler_outside()) s->step_inside();

@@ -4,9 +4,9 @@
 // condition variable in its seat. A weft thread parks in a queue of its own, so that its scheduler can end the wait for a
 // deadline or a cancellation without the state's lock.
 //
-// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at once.
-// For another scheduler's thread it pushes a post that lies in the seat: no memory is needed. That thread cannot leave its seat
-// before the post has arrived, whatever ended its wait.
+// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at
+// once. For another scheduler's thread it pushes a post that lies on that thread's stack: no memory is needed. That thread
+// cannot leave before the post has arrived, whatever ended its wait.
 //
 // Nothing is waited for under the lock, and no weft thread has it outside the scheduler, where it may be preempted or taken off
 // its kernel thread: so who waits for the lock waits for a kernel thread that runs.
@@ -17,6 +17,7 @@
 #include <condition_variable>
 #include <cstdlib>
 
+#include "sched/result_wake.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/detail/region.hpp"
 #include "weft/detail/thread_exit.hpp"
@@ -32,47 +33,7 @@ time_point start_of_wait() { return on_weft_thread() ? now() : clock::now(); }
 
 // ---- who waits ----
 
-// The base is its place among those who wait for the state.
-struct future_state::seat : waiter {
-  explicit seat(sched::inbox* of) noexcept : home(of) {}
-  sched::inbox* const home;  // of a weft thread's scheduler
-  seat* after = nullptr;     // among those who are woken together
-};
-
-struct future_state::thread_seat : seat {
-  thread_seat(sched::scheduler& s, const future_state* state) noexcept : seat(s.mail().get()) {
-    wait.what = "future";
-    wait.object = state;
-    wake.wakes = &wait;
-  }
-  waiter wait;
-  wait_queue alone;  // where `wait` is linked
-  sched::inbox::post wake;
-  bool posted = false;  // `wake` is on its way; under the state's lock
-};
-
-namespace {
-
-// A wait that threads elsewhere may end: any but that for a function which runs in a thread of the same scheduler.
-class open_wait {
- public:
-  explicit open_wait(sched::scheduler* of) noexcept : scheduler_(of) {
-    if (scheduler_ != nullptr) scheduler_->begin_open_wait();
-  }
-  ~open_wait() {
-    if (scheduler_ != nullptr) scheduler_->end_open_wait();
-  }
-  open_wait(const open_wait&) = delete;
-  open_wait& operator=(const open_wait&) = delete;
-
- private:
-  sched::scheduler* scheduler_;
-};
-
-}  // namespace
-
-struct future_state::kernel_seat : seat {
-  kernel_seat() noexcept : seat(nullptr) {}
+struct future_state::kernel_seat : waiter {
   std::condition_variable woken;
 };
 
@@ -83,34 +44,43 @@ wake_reason future_state::wait_slow(time_point deadline, cancellation mode) {
   return wait_in_kernel(deadline);
 }
 
+bool future_state::sit_down(waiter& seat) noexcept {
+  const std::lock_guard hold(lock_);
+  if (ready()) return false;
+  waiters_.push_back(seat);
+  return true;
+}
+
+void future_state::stand_up(waiter& seat) noexcept {
+  const std::lock_guard hold(lock_);
+  if (seat.queue != nullptr) waiters_.remove(seat);
+}
+
 wake_reason future_state::wait_in_thread(time_point deadline, cancellation mode) {
   sched::scheduler& s = sched::this_scheduler();
-  thread_seat self(s, this);
-  {
-    const std::lock_guard hold(lock_);
-    if (ready()) return wake_reason::granted;
-    waiters_.push_back(self);
-  }
-  const open_wait open(home_ == self.home ? nullptr : &s);
+  waiter wait;
+  wait.what = "future";
+  wait.object = this;
+  wait_queue alone;
+  result_wake wake(s, wait);
+  waiter seat;
+  seat.slot = &wake;
+  if (!sit_down(seat)) return wake_reason::granted;
+  const auto leave = [&] {
+    stand_up(seat);
+    wake.await_post(alone);
+  };
+  const open_wait open(may_come_from_elsewhere(wake.home) ? &s : nullptr);
   wake_reason reason{};
   try {
-    reason = park(self.alone, self.wait, deadline, mode);
+    reason = park(alone, wait, deadline, mode);
   } catch (...) {
-    leave(self);
+    leave();
     throw;
   }
   if (reason == wake_reason::granted) return reason;
-  leave(self);
+  leave();
   return reason == wake_reason::timed_out && ready() ? wake_reason::granted : reason;
-}
-
-// Of one whose wait was not ended by the result.
-void future_state::leave(thread_seat& self) noexcept {
-  {
-    const std::lock_guard hold(lock_);
-    if (self.queue != nullptr) waiters_.remove(self);
-  }
-  while (self.posted && !self.wake.arrived) static_cast<void>(park(self.alone, self.wait, never, cancellation::shielded));
 }
 
 wake_reason future_state::wait_in_kernel(time_point deadline) {
@@ -156,34 +126,41 @@ void future_state::break_promise() noexcept {
   error_ = std::make_exception_ptr(std::future_error(std::future_errc::broken_promise));
 }
 
+// Under the lock. A kernel thread is woken here: its seat is there as long as we have the lock. A thread elsewhere has one post
+// for all results that it waits for, and it goes with the first of them.
+bool future_state::is_to_be_woken(waiter& seat, const sched::inbox* here) noexcept {
+  auto* const wake = static_cast<result_wake*>(seat.slot);
+  if (wake == nullptr) {
+    static_cast<kernel_seat&>(seat).woken.notify_one();
+    return false;
+  }
+  return wake->home == here || !wake->posted.exchange(true, std::memory_order_relaxed);
+}
+
 void future_state::make_ready() noexcept {
   if (current_thread() == nullptr && on_weft_thread()) {
     return with_processor("promise::set_value", [this] { make_ready(); });
   }
   const sched::inbox* const here = current_thread() == nullptr ? nullptr : sched::this_scheduler().mail().get();
-  seat* first = nullptr;
+  waiter* first = nullptr;
   {
     const std::lock_guard hold(lock_);
     stage_.store(stage::ready, std::memory_order_release);
-    for (seat** last = &first; waiter* const w = waiters_.pop_front();) {
-      seat& next = static_cast<seat&>(*w);
-      if (next.home == nullptr) {
-        static_cast<kernel_seat&>(next).woken.notify_one();  // its seat is there as long as we have the lock
-        continue;
-      }
-      static_cast<thread_seat&>(next).posted = next.home != here;
-      *last = &next;
-      last = &next.after;
+    for (waiter** last = &first; waiter* const seat = waiters_.pop_front();) {
+      if (!is_to_be_woken(*seat, here)) continue;
+      seat->next = nullptr;
+      *last = seat;
+      last = &seat->next;
     }
   }
   while (first != nullptr) {
-    thread_seat& next = static_cast<thread_seat&>(*first);
-    first = next.after;
-    if (next.home != here) {
-      next.home->push_wake(next.wake);  // the seat may be gone from here on
-    } else if (next.wait.queue != nullptr) {  // otherwise its time came, or it was asked to end
-      next.alone.remove(next.wait);
-      grant(next.wait);
+    result_wake& wake = *static_cast<result_wake*>(first->slot);
+    first = first->next;
+    if (wake.home != here) {
+      wake.home->push_wake(wake.post);                       // the seat may be gone from here on
+    } else if (waiter& w = wake.wait; w.queue != nullptr) {  // otherwise something else has ended the wait
+      w.queue->remove(w);
+      grant(w);
     }
   }
 }

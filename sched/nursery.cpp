@@ -25,6 +25,12 @@ bool wait_in(detail::wait_queue& queue, const void* object, detail::cancellation
   return detail::park(queue, self, never, mode) != detail::wake_reason::cancelled;
 }
 
+// As jthread::request_stop.
+void request(std::stop_source stop) noexcept {
+  const no_preemption whole;
+  static_cast<void>(stop.request_stop());
+}
+
 }  // namespace
 
 nursery::~nursery() {
@@ -89,10 +95,18 @@ void nursery::fail(std::exception_ptr why) noexcept {
 }
 
 void nursery::request_cancel() noexcept {
+  const std::stop_source stop = stop_;
   as_thread("nursery::request_cancel", [this] {
     asked_ = true;
     for (child& each : children_) each.handle.request_cancel();
   });
+  request(stop);
+}
+
+std::stop_token nursery::stop_token() {
+  if (!stop_.stop_possible()) stop_ = std::stop_source();
+  if (asked_) request(stop_);
+  return stop_.get_token();
 }
 
 void nursery::wait(detail::cancellation mode) {
@@ -108,6 +122,7 @@ void nursery::wait(detail::cancellation mode) {
 void nursery::join() {
   wait(detail::cancellation::allowed);
   asked_ = false;
+  if (stop_.stop_requested()) stop_ = std::stop_source(std::nostopstate);
   joined_ = true;
   if (!errors_.empty()) std::rethrow_exception(errors_.front());
   detail::end_if_cancelled();

@@ -131,6 +131,7 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void enter(detail::cancel_frame& f, time_point deadline);
   void leave(detail::cancel_frame& f) noexcept;
   void cancel(detail::cancel_frame& f) noexcept;
+  void hand_out(detail::cancel_frame& f, detail::stop_outlet& to) noexcept;
 
   // ---- regions and activations (region.cpp, activation.cpp) ----
 
@@ -223,6 +224,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   time_point trim_spare_stacks();
   void expire_timers();
   static bool is_to_end(const thread_record& t) noexcept;
+  static bool is_to_end_in(const detail::cancel_frame* f, const thread_record& t) noexcept;
+  void tell_stretches(thread_record& t) noexcept;
   void reconsider_end(thread_record& t) noexcept;
   void end_wait_of(thread_record& t) noexcept;
   void end_stretch(waiter& alarm) noexcept;

@@ -18,6 +18,7 @@
 #include "sched/order.hpp"
 #include "sched/report.hpp"
 #include "sched/scheduler.hpp"
+#include "weft/detail/local_value.hpp"
 #include "weft/detail/tools.hpp"
 
 namespace weft {
@@ -120,6 +121,7 @@ void scheduler::request_cancel(thread_record& t) noexcept {
   if (t.state == thread_state::finished) return;
   set_flag(t, flag_asked);
   reconsider_end(t);
+  tell_stretches(t);
 }
 
 // The thread is to end: its wait throws, if it may.
@@ -157,9 +159,12 @@ void free_start(void* block, std::size_t bytes) noexcept {
   static_cast<sched::scheduler&>(face).starts().give(block, bytes);
 }
 
+// What is inherited is copied before all else, as the caller's own code, which may be preempted.
 thread_record* spawn(const attributes& how, start_block* start) {
+  if (locals_are_inherited.load(std::memory_order_relaxed)) [[unlikely]]
+    start = start_with_heritage(start);
   if (current_thread() == nullptr) [[unlikely]] {
-    if (on_weft_thread()) return with_processor("thread", [&] { return spawn(how, start); });
+    if (on_weft_thread()) return with_processor("thread", [&] { return &sched::this_scheduler().spawn(how, start); });
     start->discard(*start);
     throw_off_weft("thread");
   }

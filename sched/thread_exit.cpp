@@ -4,6 +4,7 @@
 
 #include "sched/scheduler.hpp"
 #include "weft/cancel.hpp"
+#include "weft/detail/local_value.hpp"
 
 namespace weft::detail {
 
@@ -19,7 +20,9 @@ void at_thread_exit(thread_exit_call& call) {
 void run_exit_calls(thread_record& self) noexcept {
   if (!on_weft_thread()) return;
   const shield until_the_end;
-  while (self.extension->exit_calls != nullptr) {
+  for (;;) {
+    destroy_local_values(self);  // those, too, that the last call has made
+    if (self.extension->exit_calls == nullptr) return;
     thread_exit_call& call = *self.extension->exit_calls;
     self.extension->exit_calls = call.next;
     call.run(call);

@@ -17,6 +17,8 @@
 
 namespace weft::detail {
 class cancel_frame;
+class stop_outlet;
+struct local_values;
 }
 
 namespace weft::sched {
@@ -83,6 +85,7 @@ struct thread_extension {
   unsigned no_preempt = 0;  // ticks are to leave it alone
   detail::cancel_frame* stretch = nullptr;  // the innermost scope or shield that it is in
   detail::thread_exit_call* exit_calls = nullptr;  // newest first; only the thread itself looks at them
+  detail::local_values* locals = nullptr;          // likewise
   char name[32] = {};
 };
 

@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "tests/in_child.hpp"
 #include "tests/lock_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -84,21 +83,8 @@ TEST_CASE_TEMPLATE("in a region every call works, also one that has to wait", Lo
       CHECK(code_of([&] { m.unlock(); }) == std::errc::operation_not_permitted);
     });
     m.lock();
-    std::atomic<bool> began = false;
-    bool got = false;
-    weft::thread waiter([&] {
-      weft::blocking([&] {
-        began = true;
-        m.lock();
-      });
-      got = true;
-      m.unlock();
-    });
-    while (!began) weft::this_thread::yield();
-    CHECK_FALSE(got);
-    m.unlock();
-    waiter.join();
-    CHECK(got);
+    const auto lock_and_unlock = [&] { const std::lock_guard hold(m); };
+    CHECK(comes_in_a_region(lock_and_unlock, [&] { m.unlock(); }));
     CHECK(free_for_others(m));
   });
 }
@@ -138,25 +124,14 @@ TEST_CASE_TEMPLATE("std::scoped_lock, std::lock and std::try_lock take several o
 }
 
 TEST_CASE_TEMPLATE("a lock that is destroyed while it is held ends the program with a sentence", Lock, LOCKS) {
-  const child_end end = in_child([] {
-    weft::run([] {
-      Lock m;
-      m.lock();
-    });
-  });
+  const child_end end = destroyed_after<Lock>([](Lock& m) { m.lock(); });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("mutex was destroyed while a thread holds it; unlock it first, or let it outlive its users"));
 }
 
 TEST_CASE_TEMPLATE("a lock that another scheduler's thread finds held ends the program with a sentence", Lock, LOCKS) {
-  const child_end end = in_child([] {
-    Lock m;
-    weft::run([&] {
-      m.lock();
-      std::thread([&] { weft::run([&] { m.lock(); }); }).join();
-    });
-  });
+  const child_end end = used_by_two_schedulers<Lock>([](Lock& m) { m.lock(); }, [](Lock& m) { m.lock(); });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("mutex was used by threads of two schedulers"));

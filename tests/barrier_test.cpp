@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -38,17 +39,6 @@ template <class Barrier> constexpr bool shaped_as_the_standard_says() {
 static_assert(shaped_as_the_standard_says<std::barrier<>>() && shaped_as_the_standard_says<weft::barrier<>>());
 
 constinit weft::barrier<> made_before_the_program(1);
-
-std::string refusal_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::system_error& error) {
-    CHECK((error.code() == std::errc::invalid_argument || error.code() == std::errc::operation_not_permitted));
-    return error.what();
-  }
-  return "none";
-}
-bool says(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 
@@ -197,6 +187,33 @@ TEST_CASE("a barrier works in regions, and is refused off a weft thread") {
   weft::barrier<> gate(1);
   CHECK(says(refusal_of([&] { static_cast<void>(gate.arrive()); }), "barrier::arrive was called outside a weft thread"));
   CHECK(says(refusal_of([&] { gate.arrive_and_drop(); }), "barrier::arrive_and_drop was called outside a weft thread"));
+}
+
+TEST_CASE("a drop that is one arrival too many is refused and drops nothing") {
+  simulate([] {
+    weft::barrier<std::function<void()>>* self = nullptr;
+    int phases = 0;
+    weft::barrier<std::function<void()>> b(1, [&] {
+      if (++phases == 1) CHECK(says(refusal_of([&] { self->arrive_and_drop(); }), "more arrivals"));
+    });
+    self = &b;
+    b.arrive_and_wait();
+    b.arrive_and_wait();
+    CHECK(phases == 2);
+    b.arrive_and_drop();
+    CHECK(says(refusal_of([&] { b.arrive_and_wait(); }), "more arrivals"));
+  });
+}
+
+TEST_CASE("a token that another one was made of, or assigned from, is refused, and the new one waits") {
+  simulate([] {
+    weft::barrier<> b(1);
+    auto first = b.arrive();
+    auto second = b.arrive();
+    second = std::move(first);
+    CHECK(says(refusal_of([&] { b.wait(std::move(first)); }), "moved from"));
+    b.wait(std::move(second));
+  });
 }
 
 TEST_CASE("what a completion function throws, and a barrier destroyed while somebody waits, end the program") {

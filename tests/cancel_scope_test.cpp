@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/blocking_calls.hpp"
+#include "tests/error_of.hpp"
 #include "tests/io_fixture.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -215,14 +216,6 @@ TEST_CASE("real waits: a pipe and a lock are given up at once, a region at its e
 }
 
 TEST_CASE("off a weft thread a scope is an error") {
-  const auto code_of = [](auto call) {
-    try {
-      call();
-    } catch (const std::system_error& error) {
-      return error.code();
-    }
-    return std::error_code();
-  };
   CHECK(code_of([] { static_cast<void>(weft::cancel_scope().run([] {})); }) == std::errc::operation_not_permitted);
   CHECK(code_of([] { const weft::shield whole; }) == std::errc::operation_not_permitted);
 }

@@ -13,33 +13,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/io_fixture.hpp"
 #include "weft/error.hpp"
 #include "weft/file.hpp"
 #include "weft/net.hpp"
 #include "weft/runtime.hpp"
 #include "weft/thread.hpp"
-
-namespace {
-
-// Runs `wait` in a thread, cancels it while it waits, and tells whether it threw weft::cancelled.
-bool cancelled_in(const std::function<void()>& wait) {
-  bool seen = false;
-  weft::thread t([&] {
-    try {
-      wait();
-    } catch (const weft::cancelled&) {
-      seen = true;
-      throw;
-    }
-  });
-  weft::this_thread::yield();
-  t.request_cancel();
-  t.join();
-  return seen;
-}
-
-}  // namespace
 
 TEST_CASE("a thread cancelled in a read, write, accept, connect or poll throws and leaves the descriptor usable") {
   weft::run([] {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/barrier.hpp"
@@ -25,13 +26,19 @@
 
 using namespace std::chrono_literals;
 
-namespace {
-
-void yield_times(int n) {
-  for (int i = 0; i < n; ++i) weft::this_thread::yield();
+TEST_CASE("a wait with a token whose time is over says whether it is ready by then") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    std::stop_source stop;
+    bool ready = false;
+    weft::thread says_nothing([&] { ready = true; });
+    std::unique_lock hold(m);
+    CHECK(c.wait_for(hold, stop.get_token(), 1ms, [&] { return ready; }));
+    CHECK_FALSE(c.wait_for(hold, stop.get_token(), 1ms, [] { return false; }));
+    says_nothing.join();
+  });
 }
-
-}  // namespace
 
 TEST_CASE("a stop requested by another thread wakes who waits, which says whether it is ready") {
   simulate([] {

@@ -17,10 +17,12 @@
 #include <vector>
 
 #include "tests/adjustable_clock.hpp"
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/mutex.hpp"
 #include "weft/runtime.hpp"
+#include "weft/semaphore.hpp"
 #include "weft/thread.hpp"
 
 using namespace std::chrono_literals;
@@ -49,10 +51,6 @@ template <class Condition, class Lock> constexpr bool shaped_as_the_standard_say
 }
 static_assert(shaped_as_the_standard_says<std::condition_variable_any, std::mutex>());
 static_assert(shaped_as_the_standard_says<weft::condition_variable_any, weft::mutex>());
-
-void yield_times(int n) {
-  for (int i = 0; i < n; ++i) weft::this_thread::yield();
-}
 
 // A lock that lets others run whenever it is taken or released.
 class polite_lock {
@@ -162,36 +160,6 @@ TEST_CASE("a timed wait times out on any clock, holds the lock again and is no l
   });
 }
 
-TEST_CASE("a wait that is cancelled holds its lock when it throws, and steals no notification") {
-  simulate([] {
-    weft::mutex m;
-    weft::condition_variable_any c;
-    bool held = false;
-    bool second_woke = false;
-    weft::thread first([&] {
-      std::unique_lock hold(m);
-      try {
-        c.wait(hold);
-      } catch (const weft::cancelled&) {
-        held = hold.owns_lock();
-        throw;
-      }
-    });
-    weft::thread second([&] {
-      std::unique_lock hold(m);
-      c.wait(hold);
-      second_woke = true;
-    });
-    weft::this_thread::yield();
-    first.request_cancel();
-    c.notify_one();
-    first.join();
-    second.join();
-    CHECK(held);
-    CHECK(second_woke);
-  });
-}
-
 TEST_CASE("a cancellation that comes while the lock is taken again is for the next wait") {
   simulate([] {
     weft::mutex m;
@@ -221,14 +189,19 @@ TEST_CASE("a cancellation that comes while the lock is taken again is for the ne
   });
 }
 
+namespace {
+
+struct fails_to_unlock {
+  void lock() {}
+  void unlock() {
+    weft::this_thread::yield();
+    throw std::runtime_error("unlock");
+  }
+};
+
+}  // namespace
+
 TEST_CASE("what unlock throws leaves the wait, and a notification meanwhile goes to the next one who waits") {
-  struct fails_to_unlock {
-    void lock() {}
-    void unlock() {
-      weft::this_thread::yield();
-      throw std::runtime_error("unlock");
-    }
-  };
   simulate([] {
     weft::mutex m;
     weft::condition_variable_any c;
@@ -247,6 +220,110 @@ TEST_CASE("what unlock throws leaves the wait, and a notification meanwhile goes
     std::unique_lock not_held(m, std::defer_lock);
     CHECK_THROWS_AS(c.wait(not_held), std::system_error);
     c.notify_all();
+  });
+}
+
+TEST_CASE("a wait whose unlock throws after notify_all wakes nobody who came later") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    fails_to_unlock bad;
+    weft::thread fails({.start = weft::start::now}, [&] { CHECK_THROWS_AS(c.wait(bad), std::runtime_error); });
+    c.notify_all();
+    int woke = 0;
+    weft::thread waits({.start = weft::start::now}, [&] {
+      std::unique_lock hold(m);
+      c.wait(hold);
+      ++woke;
+    });
+    fails.join();
+    yield_times(3);
+    CHECK(woke == 0);
+    c.notify_one();
+    waits.join();
+    CHECK(woke == 1);
+  });
+}
+
+namespace {
+
+// A lock whose unlock waits until somebody says so.
+struct slow_lock {
+  weft::binary_semaphore go{0};
+  void lock() {}
+  void unlock() { go.acquire(); }
+};
+
+}  // namespace
+
+TEST_CASE("a notification that comes while unlock waits does not end that wait, and is not lost") {
+  simulate([] {
+    weft::condition_variable_any c;
+    slow_lock lock;
+    bool woke = false;
+    weft::thread waits({.start = weft::start::now}, [&] {
+      c.wait(lock);
+      woke = true;
+    });
+    c.notify_one();
+    yield_times(3);
+    CHECK_FALSE(woke);
+    lock.go.release();
+    waits.join();
+    CHECK(woke);
+  });
+}
+
+TEST_CASE("a notification that came before the cancellation is not lost: the wait returns, and the next one is cancelled") {
+  simulate([] {
+    weft::condition_variable_any c;
+    polite_lock lock;
+    std::string story;
+    weft::thread waits({.start = weft::start::now}, [&] {
+      lock.lock();
+      c.wait(lock);
+      story += "notified ";
+      lock.unlock();
+      weft::this_thread::sleep_for(1h);
+      story += "not here";
+    });
+    while (lock.released == 0) weft::this_thread::yield();
+    c.notify_one();
+    waits.request_cancel();
+    waits.join();
+    CHECK(story == "notified ");
+  });
+}
+
+TEST_CASE("a wait in a destructor, while an exception passes, is not ended by a cancellation") {
+  simulate([] {
+    weft::mutex m;
+    weft::condition_variable_any c;
+    std::string story;
+    struct waits_at_its_end {
+      weft::mutex& m;
+      weft::condition_variable_any& c;
+      std::string& story;
+      ~waits_at_its_end() {
+        std::unique_lock hold(m);
+        c.wait(hold);
+        story += "waited ";
+      }
+    };
+    weft::thread t({.start = weft::start::now}, [&] {
+      try {
+        const waits_at_its_end here{m, c, story};
+        throw std::runtime_error("out");
+      } catch (const std::runtime_error&) {
+        story += "caught";
+      }
+    });
+    t.request_cancel();
+    yield_times(3);
+    CHECK(story.empty());
+    c.notify_one();
+    t.join();
+    CHECK(story == "waited caught");
   });
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/report_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/future.hpp"
@@ -22,17 +23,6 @@ using weft::future_status;
 using weft::launch;
 
 namespace {
-
-std::error_code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const weft::future_error& error) {
-    return error.code();
-  } catch (const std::system_error& error) {
-    return error.code();
-  }
-  return {};
-}
 
 struct only_once {
   std::unique_ptr<int> number = std::make_unique<int>(1);

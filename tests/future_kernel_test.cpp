@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/simulated_source.hpp"
 #include "tests/skip.hpp"
 #include "tests/sliced.hpp"
@@ -26,17 +27,6 @@ using weft::future_status;
 using weft::launch;
 
 namespace {
-
-std::error_code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const weft::future_error& error) {
-    return error.code();
-  } catch (const std::system_error& error) {
-    return error.code();
-  }
-  return {};
-}
 
 // Says when the scheduler sleeps and only another kernel thread can wake it.
 class source_that_sleeps : public simulated_source {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/simulated_source.hpp"
 
 using namespace std::chrono_literals;
@@ -22,17 +23,6 @@ using weft::future_errc;
 using weft::future_status;
 
 namespace {
-
-std::error_code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::logic_error& error) {
-    if (const auto* const future = dynamic_cast<const weft::future_error*>(&error)) return future->code();
-  } catch (const std::system_error& error) {
-    return error.code();
-  }
-  return {};
-}
 
 std::string error_in(const std::function<void()>& call) {
   try {
@@ -51,23 +41,6 @@ struct throws_when_copied {
   throws_when_copied& operator=(throws_when_copied&&) = delete;
   ~throws_when_copied() = default;
 };
-
-// Waits with `wait` in a thread and asks that to end. @returns whether weft::cancelled came out.
-bool is_cancelled_in(const std::function<void()>& wait) {
-  bool seen = false;
-  weft::thread t([&] {
-    try {
-      wait();
-    } catch (const weft::cancelled&) {
-      seen = true;
-      throw;
-    }
-  });
-  weft::this_thread::yield();
-  t.request_cancel();
-  t.join();
-  return seen;
-}
 
 }  // namespace
 
@@ -261,13 +234,13 @@ TEST_CASE("who is asked to end while it waits leaves the future as it was") {
   simulate([] {
     weft::promise<int> p;
     auto f = p.get_future();
-    CHECK(is_cancelled_in([&] { static_cast<void>(f.get()); }));
+    CHECK(cancelled_in([&] { static_cast<void>(f.get()); }));
     CHECK(f.valid());
-    CHECK(is_cancelled_in([&] { f.wait(); }));
-    CHECK(is_cancelled_in([&] { static_cast<void>(f.wait_for(1h)); }));
+    CHECK(cancelled_in([&] { f.wait(); }));
+    CHECK(cancelled_in([&] { static_cast<void>(f.wait_for(1h)); }));
     CHECK(f.wait_for(1ms) == future_status::timeout);
     p.set_value(5);
-    CHECK_FALSE(is_cancelled_in([&] { f.wait(); }));  // there is nothing to wait for
+    CHECK_FALSE(cancelled_in([&] { f.wait(); }));  // there is nothing to wait for
     CHECK(f.get() == 5);
   });
 }

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/in_child.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -34,17 +35,6 @@ template <class Latch> constexpr bool shaped_as_the_standard_says() {
 static_assert(shaped_as_the_standard_says<std::latch>() && shaped_as_the_standard_says<weft::latch>());
 
 constinit weft::latch made_before_the_program(0);
-
-std::string refusal_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::system_error& error) {
-    CHECK((error.code() == std::errc::invalid_argument || error.code() == std::errc::operation_not_permitted));
-    return error.what();
-  }
-  return "none";
-}
-bool says(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

@@ -1,26 +1,17 @@
 // What the tests of locks share.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
-#include <system_error>
+#include <thread>
 #include <type_traits>
 
+#include "tests/error_of.hpp"
+#include "tests/in_child.hpp"
+#include "weft/blocking.hpp"
+#include "weft/runtime.hpp"
 #include "weft/thread.hpp"
-
-/// The code of the system_error that `call` throws; none if it throws none.
-inline std::error_code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::system_error& error) {
-    return error.code();
-  }
-  return {};
-}
-
-inline void yield_times(int n) {
-  for (int i = 0; i < n; ++i) weft::this_thread::yield();
-}
 
 /// Whether another thread could take the lock now, alone or (`shares`) as a reader.
 template <class Lock> bool free_for_others(Lock& lock) {
@@ -40,21 +31,43 @@ template <class Lock> bool shares(Lock& lock) {
   return free;
 }
 
-/// Cancels a thread while it is in `wait`. @returns whether that threw weft::cancelled.
-inline bool cancelled_in(const std::function<void()>& wait) {
-  bool seen = false;
-  weft::thread t([&] {
-    try {
-      wait();
-    } catch (const weft::cancelled&) {
-      seen = true;
-      throw;
-    }
+/// Waits for a lock in a region of blocking() while the caller holds it; `let_go` releases it. @returns whether it came, no earlier.
+inline bool comes_in_a_region(const std::function<void()>& take, const std::function<void()>& let_go) {
+  std::atomic<bool> began = false;
+  bool got = false;
+  weft::thread waiter([&] {
+    weft::blocking([&] {
+      began = true;
+      take();
+    });
+    got = true;
   });
-  yield_times(2);
-  t.request_cancel();
-  t.join();
-  return seen;
+  while (!began) weft::this_thread::yield();
+  const bool early = got;
+  let_go();
+  waiter.join();
+  return got && !early;
+}
+
+/// A child in which a lock is destroyed by the thread that has called `take(lock)`.
+template <class Lock> child_end destroyed_after(const std::function<void(Lock&)>& take) {
+  return in_child([&] {
+    weft::run([&] {
+      Lock m;
+      take(m);
+    });
+  });
+}
+/// A child in which one scheduler's thread calls `take(lock)` and then another scheduler's `also`.
+template <class Lock>
+child_end used_by_two_schedulers(const std::function<void(Lock&)>& take, const std::function<void(Lock&)>& also) {
+  return in_child([&] {
+    Lock m;
+    weft::run([&] {
+      take(m);
+      std::thread([&] { weft::run([&] { also(m); }); }).join();
+    });
+  });
 }
 
 /// A clock that stands where it was put. Each look at it may set it back or on.

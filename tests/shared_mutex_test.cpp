@@ -10,7 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "tests/in_child.hpp"
 #include "tests/lock_test.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
@@ -142,21 +141,8 @@ TEST_CASE_TEMPLATE("regions share with threads, and wait for them", Lock, SHARED
       m.lock_shared();
       m.unlock_shared();
     });
-    std::atomic<bool> began = false;
-    bool got = false;
-    weft::thread writer([&] {
-      weft::blocking([&] {
-        began = true;
-        m.lock();
-      });
-      got = true;
-      m.unlock();
-    });
-    while (!began) weft::this_thread::yield();
-    CHECK_FALSE(got);
-    m.unlock_shared();
-    writer.join();
-    CHECK(got);
+    const auto lock_and_unlock = [&] { const std::lock_guard hold(m); };
+    CHECK(comes_in_a_region(lock_and_unlock, [&] { m.unlock_shared(); }));
   });
 }
 
@@ -210,40 +196,26 @@ TEST_CASE_TEMPLATE("std::lock takes two for readers and for writers in any order
 }
 
 TEST_CASE_TEMPLATE("a lock that is destroyed while readers hold it ends the program with a sentence", Lock, SHARED_LOCKS) {
-  const child_end end = in_child([] {
-    weft::run([] {
-      Lock m;
-      m.lock_shared();
-    });
-  });
+  const child_end end = destroyed_after<Lock>([](Lock& m) { m.lock_shared(); });
   INFO(end.errors);
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("weft: a shared_mutex was destroyed while a thread holds it"));
 }
 
 TEST_CASE_TEMPLATE("a lock that another scheduler's thread waits for ends the program with a sentence", Lock, SHARED_LOCKS) {
-  const child_end one_reader = in_child([] {
-    Lock m;
-    weft::run([&] {
-      m.lock_shared();
-      std::thread([&] { weft::run([&] { m.lock(); }); }).join();
-    });
-  });
+  const child_end one_reader = used_by_two_schedulers<Lock>([](Lock& m) { m.lock_shared(); }, [](Lock& m) { m.lock(); });
   INFO(one_reader.errors);
   CHECK(one_reader.said("weft: a shared_mutex was used by threads of two schedulers"));
-  const child_end who_waits = in_child([] {
-    Lock m;
-    weft::run([&] {
+  const auto writer_waits = [](Lock& m) {
+    m.lock_shared();
+    weft::thread([&] {
       m.lock_shared();
-      weft::thread reader([&] {
-        m.lock_shared();
-        weft::this_thread::sleep_for(1h);
-      });
-      weft::thread writer([&] { m.lock(); });
-      yield_times(2);
-      std::thread([&] { weft::run([&] { m.lock_shared(); }); }).join();
-    });
-  });
+      weft::this_thread::sleep_for(1h);
+    }).detach();
+    weft::thread([&] { m.lock(); }).detach();
+    yield_times(2);
+  };
+  const child_end who_waits = used_by_two_schedulers<Lock>(writer_waits, [](Lock& m) { m.lock_shared(); });
   INFO(who_waits.errors);
   CHECK(who_waits.killed_by(SIGABRT));
   CHECK(who_waits.said("weft: a shared_mutex was used by threads of two schedulers"));

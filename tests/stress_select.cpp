@@ -1,18 +1,26 @@
-// Seeded schedules of selects: threads that send, receive, take permits and wait for times by select and without, on channels of
-// every kind, with cancellations, on a simulated kernel. No value and no permit is lost or made. WEFT_SEED=n repeats one.
+// Seeded schedules of selects: threads that send, receive, take permits, wait for times and for results by select and without, on
+// channels of every kind, with cancellations, on a simulated kernel. Results come from threads and from kernel threads. No value
+// and no permit is lost or made, and nobody is told of a result that is not there. WEFT_SEED=n repeats one.
 #include <doctest/doctest.h>
 
 #include <array>
 #include <chrono>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "tests/simulated_source.hpp"
+#include "weft/future.hpp"
 #include "weft/select.hpp"
 
 using namespace std::chrono_literals;
 
 namespace {
+
+struct result {
+  std::optional<weft::promise<int>> promise{std::in_place};
+  weft::shared_future<int> future = promise->get_future().share();
+};
 
 struct world {
   explicit world(simulated_source& k) : kernel(k) {}
@@ -24,6 +32,8 @@ struct world {
   long received = 0;
   int inside = 0;
 
+  std::array<result, 3> results;
+
   weft::channel<int>& any() { return channels[kernel.below(channels.size())]; }
 };
 
@@ -34,13 +44,35 @@ void take_permit_back(world& w) {
   w.permits.release();
 }
 
+// Gives a result, from here or from a kernel thread, whose word then arrives later than the result; a new one takes its place.
+void give_result(world& w) {
+  result& of = w.results[w.kernel.below(w.results.size())];
+  if (w.kernel.chance(2)) {
+    std::thread([&] { of.promise->set_value(42); }).join();
+  } else if (w.kernel.chance(2)) {
+    of.promise->set_value(42);
+  }
+  of = result();
+}
+
+void compare(const weft::shared_future<int>& of) {
+  const auto status = of.wait_until(weft::time_point::min());
+  CHECK(status == weft::future_status::ready);
+  try {
+    const int got = of.get();  // what CHECK evaluates it also catches
+    CHECK(got == 42);
+  } catch (const weft::future_error& error) {
+    CHECK(error.code() == weft::future_errc::broken_promise);
+  }
+}
+
 // What became of a case is known by its index alone.
 struct list {
   explicit list(world& of) : w(of) {}
 
   void add() {
     const std::size_t place = cases.size();
-    switch (w.kernel.below(5)) {
+    switch (w.kernel.below(7)) {
       case 0:
       case 1:
         cases.push_back(weft::on_receive(w.any(), got[place]));
@@ -50,6 +82,11 @@ struct list {
         values[place] = 1 + static_cast<int>(w.kernel.below(1000));
         cases.push_back(weft::on_send(w.any(), values[place]));
         return kinds.push_back('s');
+      case 4:
+      case 5:
+        waited_for[place] = w.results[w.kernel.below(w.results.size())].future;
+        cases.push_back(weft::on_ready(waited_for[place]));
+        return kinds.push_back('f');
       default:
         cases.push_back(w.kernel.chance(3) ? weft::select_case() : weft::on_acquire(w.permits));
         return kinds.push_back('p');
@@ -62,6 +99,7 @@ struct list {
     if (kind == 'r') w.received += *got[chosen];
     if (kind == 's') w.sent += values[chosen];
     if (kind == 'p') take_permit_back(w);
+    if (kind == 'f') compare(waited_for[chosen]);
   }
 
   static constexpr std::size_t most = 6;
@@ -70,6 +108,7 @@ struct list {
   std::vector<char> kinds;
   std::array<std::optional<int>, most + 1> got;
   std::array<int, most + 1> values{};
+  std::array<weft::shared_future<int>, most + 1> waited_for;
 };
 
 void select_once(world& w) {
@@ -81,7 +120,10 @@ void select_once(world& w) {
 }
 
 void act(world& w) {
-  switch (w.kernel.below(6)) {
+  switch (w.kernel.below(8)) {
+    case 6:
+    case 7:
+      return give_result(w);
     case 0: {
       int value = 1 + static_cast<int>(w.kernel.below(1000));
       const int sent = value;

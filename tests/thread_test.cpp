@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "tests/error_of.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/channel.hpp"
 #include "weft/semaphore.hpp"
@@ -19,15 +20,6 @@
 using namespace std::chrono_literals;
 
 namespace {
-
-std::error_code code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const std::system_error& error) {
-    return error.code();
-  }
-  return {};
-}
 
 // A clock that everybody may set, and that advances whenever it is read.
 struct settable {

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <condition_variable>  // std::cv_status
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <stop_token>
 #include <type_traits>
@@ -12,6 +11,7 @@
 
 #include "weft/cancel.hpp"
 #include "weft/detail/park.hpp"
+#include "weft/detail/stop_watch.hpp"
 #include "weft/error.hpp"
 
 namespace weft {
@@ -21,36 +21,13 @@ class condition_variable_any;
 
 namespace detail {
 
-class stop_relay;
-
-/// Wakes the thread that waits when a stop is requested, by whichever kernel thread. While one exists, an idle scheduler does not
-/// take itself for deadlocked.
-class stop_watch {
- public:
-  /// @throws std::bad_alloc; std::system_error(operation_not_permitted) off a weft thread
-  explicit stop_watch(const std::stop_token& token);
-  /// Waits for a stop request that is waking the thread this very moment: it only leaves word, and needs nothing of our own.
-  ~stop_watch();
-  stop_watch(const stop_watch&) = delete;
-  stop_watch& operator=(const stop_watch&) = delete;
-
- private:
-  friend class condition_place;
-  struct call {
-    stop_relay* to;
-    void operator()() const noexcept;
-  };
-  std::shared_ptr<stop_relay> relay_;  // shared with the word that was left, which may arrive later than anybody cares for
-  std::optional<std::stop_callback<call>> callback_;
-};
-
 /// A thread's place among those that wait for a condition. It is taken before the lock is released, because releasing a lock of
 /// the program's own may let other threads run: what they notify is remembered here until the thread waits. So this is the one
 /// waiter that may be linked while its thread still runs.
-class condition_place : private waiter {
+class condition_place : private waiter, private stop_listener {
  public:
   /// @throws std::system_error(operation_not_permitted) off a weft thread
-  condition_place(condition_variable_any& of, const stop_watch* watch);
+  condition_place(condition_variable_any& of, stop_watch* watch);
   ~condition_place() {
     if (!used_) [[unlikely]] abandon();
   }
@@ -63,18 +40,17 @@ class condition_place : private waiter {
 
  private:
   friend class weft::condition_variable_any;
-  friend class stop_relay;
   enum class notified : std::uint8_t { no, one, all };
   void enter();
   void notify(notified how) noexcept;
-  void stop() noexcept;
+  void stop() noexcept override;
   void leave() noexcept;
   void end_if_parked() noexcept;
   void abandon();
   cv_status wait_in_place(time_point deadline);
 
   condition_variable_any& of_;
-  stop_relay* const relay_;
+  stop_watch* const watch_;
   notified notified_ = notified::no;
   bool used_ = false;
 };
@@ -154,12 +130,12 @@ class condition_variable_any {
   /// deadlock. Costs some memory for each call that has to wait.
   /// @throws as `wait`; std::bad_alloc
   template <class Lock, class Predicate> bool wait(Lock& lock, std::stop_token token, Predicate ready) {
-    return wait_stoppable(token, ready, [&](const detail::stop_watch* watch) { return wait_deadline(lock, never, watch); });
+    return wait_stoppable(token, ready, [&](detail::stop_watch* watch) { return wait_deadline(lock, never, watch); });
   }
 
   template <class Lock, class Clock, class Duration, class Predicate>
   bool wait_until(Lock& lock, std::stop_token token, const std::chrono::time_point<Clock, Duration>& when, Predicate ready) {
-    return wait_stoppable(token, ready, [&](const detail::stop_watch* watch) { return wait_on_clock(lock, when, watch); });
+    return wait_stoppable(token, ready, [&](detail::stop_watch* watch) { return wait_on_clock(lock, when, watch); });
   }
 
   template <class Lock, class Rep, class Period, class Predicate>
@@ -170,7 +146,7 @@ class condition_variable_any {
  private:
   friend class detail::condition_place;
 
-  template <class Lock> cv_status wait_deadline(Lock& lock, time_point deadline, const detail::stop_watch* watch) {
+  template <class Lock> cv_status wait_deadline(Lock& lock, time_point deadline, detail::stop_watch* watch) {
     detail::condition_place place(*this, watch);
     lock.unlock();
     const detail::takes_again<Lock> at_end(lock);
@@ -179,7 +155,7 @@ class condition_variable_any {
 
   // One wait by our own clock; the caller's clock has the last word on whether the time has come.
   template <class Lock, class Clock, class Duration>
-  cv_status wait_on_clock(Lock& lock, const std::chrono::time_point<Clock, Duration>& when, const detail::stop_watch* watch) {
+  cv_status wait_on_clock(Lock& lock, const std::chrono::time_point<Clock, Duration>& when, detail::stop_watch* watch) {
     const cv_status how = wait_deadline(lock, detail::deadline_on(when), watch);
     if constexpr (!std::is_same_v<Clock, clock>) {
       if (how == cv_status::timeout && detail::time_left(when) > duration::zero()) return cv_status::no_timeout;

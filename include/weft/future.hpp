@@ -79,6 +79,9 @@ class future_base {
   future_base& operator=(future_base&&) noexcept = default;
   ~future_base() = default;
 
+  // For select.
+  friend future_state* state_of(const future_base& of) noexcept { return of.state_.get(); }
+
   future_result<R>& state() const {
     if (state_ == nullptr) throw_future_error(future_errc::no_state);
     return *state_;

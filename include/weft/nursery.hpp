@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -81,6 +82,11 @@ class nursery {
   /// Asks all children to end, and those that are spawned from here on, until `join` has returned.
   void request_cancel() noexcept;
 
+  /// For children that are written against stop tokens: a stop is requested together with their end, by whoever asks for it.
+  /// `join` that was asked for it leaves the nursery with new ones: ask again. The callbacks must not wait.
+  /// @throws std::bad_alloc
+  [[nodiscard]] std::stop_token stop_token();
+
   [[nodiscard]] std::size_t size() const noexcept { return alive_; }  ///< children alive
   /// The exceptions that left children since the last `join` began, the first one first: the others of what `join` threw.
   [[nodiscard]] const std::vector<std::exception_ptr>& errors() const noexcept { return errors_; }
@@ -129,6 +135,7 @@ class nursery {
   std::size_t alive_ = 0;
   std::vector<std::exception_ptr> errors_;
   cancel_scope* body_ = nullptr;  // with_nursery's, while its body runs
+  std::stop_source stop_{std::nostopstate};  // of the tokens it has handed out
   bool asked_ = false;
   bool joined_ = false;  // errors_ are those of a join that is over
   detail::wait_queue waiters_;

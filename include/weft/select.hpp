@@ -1,4 +1,4 @@
-// Waiting for the first of several things: values, room for values, permits, a point in time.
+// Waiting for the first of several things: values, room for values, permits, results, a point in time.
 //
 // After E. W. Dijkstra, "Guarded Commands", CACM 18(8), 1975, and Go's select.
 //
@@ -26,16 +26,24 @@
 namespace weft {
 
 class select_case;
+template <class R> class future;
+template <class R> class shared_future;
 
 namespace detail {
 
 class selection;
+class future_state;
 
-// A waiter that is one of several of its thread. Only its selection makes them.
+// A waiter that is one of several of its thread. Only its selection makes them. That of a result is a seat in the list of those
+// who wait for it (result_wake.hpp), which is not the scheduler's alone.
 struct select_waiter : waiter {
   selection* of = nullptr;
   select_case* stands_for = nullptr;  // null: for all of them
 };
+
+struct result_case;
+struct result_wake;
+struct select_result;
 
 // What a kind of case does. All are called on a weft thread that holds the processor.
 struct case_kind {
@@ -49,6 +57,7 @@ struct case_kind {
 
 extern const case_kind at_a_time;
 extern const case_kind at_once;
+extern const case_kind at_a_result;
 
 }  // namespace detail
 
@@ -72,6 +81,8 @@ class select_case {
   friend class detail::selection;
   template <class T> friend struct detail::channel_cases;
   friend struct detail::semaphore_case;
+  friend struct detail::result_case;
+  friend struct detail::select_result;
   template <class Rep, class Period> friend select_case on_timeout(const std::chrono::duration<Rep, Period>& timeout);
   template <class Clock, class Duration> friend select_case on_time(const std::chrono::time_point<Clock, Duration>& when);
   friend select_case otherwise() noexcept;
@@ -81,7 +92,7 @@ class select_case {
   select_case(const detail::case_kind& kind, time_point when) noexcept : kind_(&kind), when_(when) {}
 
   const detail::case_kind* kind_ = nullptr;  // null: never ready
-  void* object_ = nullptr;                   // the channel, semaphore, …
+  void* object_ = nullptr;                   // the channel, semaphore, future_state, …
   void* place_ = nullptr;                    // the value to send, or where the one received goes
   time_point when_ = never;
   bool in_line_ = false;  // `waiter_` was made, for the wait that is under way
@@ -119,7 +130,10 @@ class selection {
   void prepare();
   void run_in_region();
   void wait();
-  void join_lines();
+  bool join_lines();
+  void wait_for_results_too();
+  select_case* sit_down(result_wake& wake, bool& from_elsewhere) noexcept;
+  select_case* draw_result() noexcept;
   void settle();
 
   std::span<select_case> cases_;
@@ -127,6 +141,7 @@ class selection {
   select_case* next_time_ = nullptr;  // the first of those with the earliest time
   select_case* otherwise_ = nullptr;  // the first of its kind
   select_case* ended_ = nullptr;
+  select_waiter* any_result_ = nullptr;  // while it waits for results
   select_waiter whole_;
   wait_queue own_line_;
 };
@@ -138,7 +153,8 @@ class selection {
 /// If several can be, one is drawn by lot. If none can be and there is an `otherwise()`, that one is chosen. Every optional
 /// given to `on_receive` is emptied first; the one of the chosen case is filled, or stays empty when the channel is closed and
 /// drained. A channel may occur in several cases, and several selects may wait for the same things: each value, room and permit
-/// goes to one. Without cases it waits for ever.
+/// goes to one; a result stays where it is, for all of them. Without cases it waits for ever. As long as a result may come from
+/// another kernel thread, an idle scheduler waits instead of reporting a deadlock.
 ///
 /// @throws channel_closed when the chosen case is a send and the channel is closed; weft::cancelled (nothing was carried out);
 ///         operation_not_permitted off a weft thread; what moving the value throws (it stays where it was);
@@ -204,6 +220,13 @@ struct semaphore_case {
   }
 };
 
+// The same for a result.
+struct result_case {
+  static select_case on(future_state* of) noexcept {
+    return of == nullptr ? select_case() : select_case(at_a_result, of, nullptr);
+  }
+};
+
 }  // namespace detail
 
 /// The next value of `from`, into `into`.
@@ -235,6 +258,18 @@ template <class T> [[nodiscard]] select_case on_send(channel<T>* to, std::type_i
 /// A permit of `from`.
 template <std::ptrdiff_t Max> [[nodiscard]] select_case on_acquire(counting_semaphore<Max>& from) noexcept {
   return detail::semaphore_case::on_acquire(from);
+}
+
+/// The result of `of`: when this is chosen, `of.get()` waits for nobody. It may be given by a thread of any kind. A case that is
+/// never ready when `of` is not valid(); always ready where a deferred function makes the result, which is called in `get`. `of`
+/// stays as it is; until the select is over it must not be moved from, assigned to or destroyed. Cost: as a future's wait for
+/// each.
+template <class R> [[nodiscard]] select_case on_ready(const future<R>& of) noexcept {
+  return detail::result_case::on(state_of(of));
+}
+/// The same. Many threads may wait for one result.
+template <class R> [[nodiscard]] select_case on_ready(const shared_future<R>& of) noexcept {
+  return detail::result_case::on(state_of(of));
 }
 
 /// The time `timeout` from now: from when this is called. @throws operation_not_permitted off a weft thread.

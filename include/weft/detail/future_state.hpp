@@ -67,6 +67,13 @@ class future_state {
   void wait();
   /// @returns whether it is ready. @throws weft::cancelled
   [[nodiscard]] bool wait_until(time_point deadline);
+  /// For a thread that waits for several results (sched/select.cpp): takes a seat in the list, whose `slot` is a result_wake.
+  /// @returns false when it is ready: then there is no seat to leave. With the processor, as the next one.
+  [[nodiscard]] bool sit_down(waiter& seat) noexcept;
+  /// Leaves it, whether or not somebody has taken it out of the list.
+  void stand_up(waiter& seat) noexcept;
+  /// Whether others than the threads of scheduler `home` may give the result.
+  [[nodiscard]] bool may_come_from_elsewhere(const sched::inbox* home) const noexcept { return home_ != home; }
   /// Once it is ready.
   void throw_if_error() const {
     if (error_ != nullptr) std::rethrow_exception(error_);
@@ -93,8 +100,6 @@ class future_state {
   std::exception_ptr error_;
 
  private:
-  struct seat;
-  struct thread_seat;
   struct kernel_seat;
 
   virtual void forget_value() noexcept = 0;
@@ -104,13 +109,13 @@ class future_state {
   [[nodiscard]] wake_reason wait_slow(time_point deadline, cancellation mode);
   wake_reason wait_in_thread(time_point deadline, cancellation mode);
   wake_reason wait_in_kernel(time_point deadline);
-  void leave(thread_seat& self) noexcept;
+  static bool is_to_be_woken(waiter& seat, const sched::inbox* here) noexcept;
   void start();
   void ask_to_end() noexcept;
 
   std::mutex lock_;  // of waiters_ and of becoming ready. A weft thread takes it inside the scheduler only: never parked, never
                      // preempted while it has it
-  wait_queue waiters_;
+  wait_queue waiters_;                  // seats
   thread_record* thread_ = nullptr;     // that carries it out, and lives until it is ready;
   const sched::inbox* home_ = nullptr;  // and its scheduler
   std::atomic<stage> stage_{stage::empty};

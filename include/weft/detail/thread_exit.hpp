@@ -19,7 +19,7 @@ struct thread_exit_call {
 /// @throws std::system_error(operation_not_permitted) off a weft thread: nobody owns `call` then but the caller.
 void at_thread_exit(thread_exit_call& call);
 
-/// For the scheduler: calls them all.
+/// For the scheduler: destroys the thread's values of weft::local, and then calls them all.
 void run_exit_calls(thread_record& self) noexcept;
 
 }  // namespace weft::detail
