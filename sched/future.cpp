@@ -1,20 +1,10 @@
 // Waiting for a result, and giving one: between threads of one scheduler, of several, and kernel threads.
 //
-// Who waits has a seat in the state's list, under the state's lock, and sleeps in its own way. A kernel thread sleeps on a
-// condition variable in its seat. A weft thread parks in a queue of its own, so that its scheduler can end the wait for a
-// deadline or a cancellation without the state's lock.
-//
-// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at once.
-// For another scheduler's thread it pushes a post that lies in the seat: no memory is needed. That thread cannot leave its seat
-// before the post has arrived, whatever ended its wait.
-//
-// Nothing is waited for under the lock, and no weft thread has it outside the scheduler, where it may be preempted or taken off
-// its kernel thread: so who waits for the lock waits for a kernel thread that runs.
+// Everybody waits in the state's room, whose lock also guards the step to `ready`.
 #include "weft/detail/future_state.hpp"
 
 #include <pthread.h>
 
-#include <condition_variable>
 #include <cstdlib>
 
 #include "sched/scheduler.hpp"
@@ -24,110 +14,23 @@
 
 namespace weft::detail {
 
-[[nodiscard]] bool runs_a_scheduler() noexcept;  // park.cpp
-
 void throw_future_error(std::future_errc why) { throw std::future_error(why); }
-
-time_point start_of_wait() { return on_weft_thread() ? now() : clock::now(); }
 
 // ---- who waits ----
 
-// The base is its place among those who wait for the state.
-struct future_state::seat : waiter {
-  explicit seat(sched::inbox* of) noexcept : home(of) {}
-  sched::inbox* const home;  // of a weft thread's scheduler
-  seat* after = nullptr;     // among those who are woken together
-};
-
-struct future_state::thread_seat : seat {
-  thread_seat(sched::scheduler& s, const future_state* state) noexcept : seat(s.mail().get()) {
-    wait.what = "future";
-    wait.object = state;
-    wake.wakes = &wait;
-  }
-  waiter wait;
-  wait_queue alone;  // where `wait` is linked
-  sched::inbox::post wake;
-  bool posted = false;  // `wake` is on its way; under the state's lock
-};
-
-namespace {
-
-// A wait that threads elsewhere may end: any but that for a function which runs in a thread of the same scheduler.
-class open_wait {
- public:
-  explicit open_wait(sched::scheduler* of) noexcept : scheduler_(of) {
-    if (scheduler_ != nullptr) scheduler_->begin_open_wait();
-  }
-  ~open_wait() {
-    if (scheduler_ != nullptr) scheduler_->end_open_wait();
-  }
-  open_wait(const open_wait&) = delete;
-  open_wait& operator=(const open_wait&) = delete;
-
- private:
-  sched::scheduler* scheduler_;
-};
-
-}  // namespace
-
-struct future_state::kernel_seat : seat {
-  kernel_seat() noexcept : seat(nullptr) {}
-  std::condition_variable woken;
-};
-
 wake_reason future_state::wait_slow(time_point deadline, cancellation mode) {
-  if (current_thread() != nullptr) return wait_in_thread(deadline, mode);
-  if (on_weft_thread()) return with_processor("future::wait", [&] { return wait_in_thread(deadline, mode); });
-  if (runs_a_scheduler()) throw_off_weft("future::wait");  // in the middle of an upcall: the kernel thread is needed
-  return wait_in_kernel(deadline);
-}
-
-wake_reason future_state::wait_in_thread(time_point deadline, cancellation mode) {
-  sched::scheduler& s = sched::this_scheduler();
-  thread_seat self(s, this);
-  {
-    const std::lock_guard hold(lock_);
-    if (ready()) return wake_reason::granted;
-    waiters_.push_back(self);
-  }
-  const open_wait open(home_ == self.home ? nullptr : &s);
-  wake_reason reason{};
-  try {
-    reason = park(self.alone, self.wait, deadline, mode);
-  } catch (...) {
-    leave(self);
-    throw;
-  }
-  if (reason == wake_reason::granted) return reason;
-  leave(self);
-  return reason == wake_reason::timed_out && ready() ? wake_reason::granted : reason;
-}
-
-// Of one whose wait was not ended by the result.
-void future_state::leave(thread_seat& self) noexcept {
-  {
-    const std::lock_guard hold(lock_);
-    if (self.queue != nullptr) waiters_.remove(self);
-  }
-  while (self.posted && !self.wake.arrived) static_cast<void>(park(self.alone, self.wait, never, cancellation::shielded));
-}
-
-wake_reason future_state::wait_in_kernel(time_point deadline) {
-  kernel_seat self;
-  std::unique_lock hold(lock_);
-  if (ready()) return wake_reason::granted;
-  waiters_.push_back(self);
-  while (self.queue != nullptr) {
-    if (deadline == never) {
-      self.woken.wait(hold);
-    } else if (clock::now() >= deadline) {
-      waiters_.remove(self);
-    } else {
-      self.woken.wait_until(hold, deadline);
-    }
-  }
-  return ready() ? wake_reason::granted : wake_reason::timed_out;
+  const auto over = [](void* of) noexcept { return static_cast<future_state*>(of)->ready(); };
+  waiting_room::verdict how;
+  room_.wait({.call = "future::wait",
+              .what = "future",
+              .object = this,
+              .over = over,
+              .of = this,
+              .deadline = deadline,
+              .mode = mode,
+              .by_one = home_},
+             how);
+  return how.reason == wake_reason::timed_out && ready() ? wake_reason::granted : how.reason;
 }
 
 void future_state::wait() {
@@ -160,32 +63,13 @@ void future_state::make_ready() noexcept {
   if (current_thread() == nullptr && on_weft_thread()) {
     return with_processor("promise::set_value", [this] { make_ready(); });
   }
-  const sched::inbox* const here = current_thread() == nullptr ? nullptr : sched::this_scheduler().mail().get();
-  seat* first = nullptr;
+  waiting_room::chosen all;
   {
-    const std::lock_guard hold(lock_);
+    const std::lock_guard hold(room_);
     stage_.store(stage::ready, std::memory_order_release);
-    for (seat** last = &first; waiter* const w = waiters_.pop_front();) {
-      seat& next = static_cast<seat&>(*w);
-      if (next.home == nullptr) {
-        static_cast<kernel_seat&>(next).woken.notify_one();  // its seat is there as long as we have the lock
-        continue;
-      }
-      static_cast<thread_seat&>(next).posted = next.home != here;
-      *last = &next;
-      last = &next.after;
-    }
+    room_.choose_all(all);
   }
-  while (first != nullptr) {
-    thread_seat& next = static_cast<thread_seat&>(*first);
-    first = next.after;
-    if (next.home != here) {
-      next.home->push_wake(next.wake);  // the seat may be gone from here on
-    } else if (next.wait.queue != nullptr) {  // otherwise its time came, or it was asked to end
-      next.alone.remove(next.wait);
-      grant(next.wait);
-    }
-  }
+  waiting_room::wake(all);
 }
 
 void future_state::abandon(std::shared_ptr<future_state>& state) noexcept {
@@ -310,7 +194,7 @@ void future_state::await_end() noexcept {
     if (this_thread::cancel_requested() && std::uncaught_exceptions() != 0) ask_to_end();
     static_cast<void>(wait_slow(never, cancellation::shielded));
   }
-  const std::lock_guard the_last_touch(lock_);  // of make_ready() is to let go of it
+  const std::lock_guard the_last_touch(room_);  // of make_ready() is to let go of it
 }
 
 }  // namespace weft::detail

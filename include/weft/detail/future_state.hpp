@@ -11,23 +11,17 @@
 #include <exception>
 #include <future>  // std::future_error and what belongs to it
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "weft/detail/park.hpp"
+#include "weft/detail/waiting_room.hpp"
 #include "weft/error.hpp"
-
-namespace weft::sched {
-class inbox;
-}
 
 namespace weft::detail {
 
 [[noreturn]] void throw_future_error(std::future_errc why);
-/// The time for a timeout: of the calling thread's scheduler, or of the kernel.
-[[nodiscard]] time_point start_of_wait();
 
 /// The part that does not depend on the result's type. Everything may be called by threads of any kind.
 class future_state {
@@ -93,24 +87,15 @@ class future_state {
   std::exception_ptr error_;
 
  private:
-  struct seat;
-  struct thread_seat;
-  struct kernel_seat;
-
   virtual void forget_value() noexcept = 0;
   /// Makes the result, and makes it ready. For states with a function of their own. @throws weft::cancelled
   virtual void carry_out() {}
 
   [[nodiscard]] wake_reason wait_slow(time_point deadline, cancellation mode);
-  wake_reason wait_in_thread(time_point deadline, cancellation mode);
-  wake_reason wait_in_kernel(time_point deadline);
-  void leave(thread_seat& self) noexcept;
   void start();
   void ask_to_end() noexcept;
 
-  std::mutex lock_;  // of waiters_ and of becoming ready. A weft thread takes it inside the scheduler only: never parked, never
-                     // preempted while it has it
-  wait_queue waiters_;
+  waiting_room room_;  // and the lock of becoming ready
   thread_record* thread_ = nullptr;     // that carries it out, and lives until it is ready;
   const sched::inbox* home_ = nullptr;  // and its scheduler
   std::atomic<stage> stage_{stage::empty};
