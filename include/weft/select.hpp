@@ -175,7 +175,7 @@ template <std::ptrdiff_t Max> [[nodiscard]] select_case on_acquire(counting_sema
 
 /// The time `timeout` from now: from when this is called. @throws operation_not_permitted off a weft thread.
 template <class Rep, class Period> [[nodiscard]] select_case on_timeout(const std::chrono::duration<Rep, Period>& timeout) {
-  return {detail::at_a_time, detail::deadline_after(timeout)};
+  return {detail::at_a_time, detail::deadline_after(timeout, detail::now("on_timeout"))};
 }
 /// The time `when` on any clock, as that goes when this is called.
 template <class Clock, class Duration>
