@@ -1,12 +1,12 @@
 // How threads of every kind wait in one line.
 //
-// Who waits has a seat in the room's line. A kernel thread sleeps on a word in its seat. A weft thread parks in a queue of its own,
-// so that its scheduler can end the wait for a deadline or a cancellation without the room's lock.
+// Who waits has a seat in the room's line. A kernel thread sleeps on a word in its seat. A weft thread parks in a queue of its
+// own, so that its scheduler can end the wait for a deadline or a cancellation without the room's lock.
 //
 // Whoever ends waits takes seats out of the line under the lock and wakes their owners without it. It ends the waits of its own
-// scheduler's threads at once. For another scheduler's thread it pushes a post that lies in the seat: no memory is needed, and the
-// scheduler is woken once for a batch of posts. That thread cannot leave its seat before the post has arrived, and a kernel thread
-// not before its word is set, whatever ended the wait: so a seat lives until the last one to know of it has let go.
+// scheduler's threads at once. For another scheduler's thread it pushes a post that lies in the seat: no memory is needed, and
+// the scheduler is woken once for a batch of posts. That thread cannot leave its seat before the post has arrived, and a kernel
+// thread not before its word is set, whatever ended the wait: so a seat lives until the last one to know of it has let go.
 //
 // Nothing is waited for under the lock, and no weft thread has it outside the scheduler, where it may be preempted or taken off
 // its kernel thread: so who waits for the lock waits for a kernel thread that runs.

@@ -1,4 +1,4 @@
-// Whatever waits or makes a thread refuses to do so where there is no weft thread to make wait: on a plain kernel thread, each with
+// Whatever waits or makes a thread refuses to do so where there is no weft thread: on a plain kernel thread, each with
 // a sentence that names the call. What is for threads of every kind works there: futures and mailboxes have tests of their own.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -236,6 +236,9 @@ TEST_CASE("off a weft thread no blocking operation begins, with or without an er
       {"connect", [&] { static_cast<void>(weft::net::unix_stream::connect("nowhere")); }},
       {"accept", [&] { static_cast<void>(tcp.accept()); }},
       {"accept", [&] { static_cast<void>(local.accept()); }},
-      {"process::wait", [] { weft::process::spawn({"sleep", "3600"}).wait(); }},
+      {"process::wait",
+       [] {
+         weft::process::spawn({"sleep", "3600"}).wait();
+       }},
   });
 }

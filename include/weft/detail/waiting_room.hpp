@@ -1,7 +1,7 @@
 // Where threads of every kind wait for what a thread of any kind may bring: below futures, mailboxes and scheduler objects.
 //
-// What a `wait_queue` is to the threads of one scheduler, this is to weft threads of several and to plain kernel threads. It has a
-// lock, which also guards whatever its owner says: what is waited for is looked at under it, so that nothing is missed. Weft
+// What a `wait_queue` is to the threads of one scheduler, this is to weft threads of several and to plain kernel threads. It has
+// a lock, which also guards whatever its owner says: what is waited for is looked at under it, so that nothing is missed. Weft
 // threads have the lock inside the scheduler only, where they are neither preempted nor left.
 #pragma once
 
@@ -40,14 +40,14 @@ class waiting_room {
 
   /// What somebody waits for, and how.
   struct request {
-    const char* call;    // for errors: "future::wait"
-    const char* what;    // for reports: "future"
-    const void* object;  // the same
+    const char* call;                 // for errors: "future::wait"
+    const char* what;                 // for reports: "future"
+    const void* object;               // the same
     bool (*over)(void* of) noexcept;  // under the lock, before the wait: whether there is nothing to wait for
     void* of;
     time_point deadline = never;
     cancellation mode = cancellation::allowed;
-    bool first = false;                   // the caller waited before, in vain: it comes before all others
+    bool first = false;                    // the caller waited before, in vain: it comes before all others
     const sched::inbox* by_one = nullptr;  // only threads of this scheduler can end the wait; null: any kernel thread can
   };
 
@@ -62,9 +62,10 @@ class waiting_room {
   waiting_room(const waiting_room&) = delete;
   waiting_room& operator=(const waiting_room&) = delete;
 
-  /// Waits until `r.over` says so or the caller is chosen: a weft thread parks, which lets others run; another kernel thread sleeps
-  /// in the kernel. `how` says how it ended, also when this throws.
-  /// @throws std::system_error(operation_not_permitted) in an observer of upcalls; std::bad_alloc when the deadline finds no memory
+  /// Waits until `r.over` says so or the caller is chosen: a weft thread parks, which lets others run; another kernel thread
+  /// sleeps in the kernel. `how` says how it ended, also when this throws.
+  /// @throws std::system_error(operation_not_permitted) in an observer of upcalls; std::bad_alloc when the deadline finds no
+  ///         memory
   void wait(const request& r, verdict& how);
 
   // ---- for those who end waits ----
