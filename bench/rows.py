@@ -60,6 +60,8 @@ ROWS = [
     Row("spawn-100k", "ns", [at(1000)]),
     Row("channel-unbuffered", "ns", [at(45)]),
     Row("channel-buffered-128", "ns", [at(8)]),
+    Row("mailbox", "ns", [Target(1, "go"), Target(1, "pthread")]),
+    Row("mailbox-round-trip", "ns"),
     Row("semaphore", "ns", [at(35)]),
     Row("mutex-cv", "ns", [at(60)]),
     Row("mutex-free", "ns", [at(2)]),

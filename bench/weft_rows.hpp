@@ -10,5 +10,6 @@ namespace bench {
 std::vector<row> weft_thread_rows();
 std::vector<row> weft_blocking_rows();
 std::vector<row> weft_io_rows();
+std::vector<row> weft_mailbox_rows();
 
 }  // namespace bench

@@ -28,6 +28,8 @@ var rows = []row{
 	{"channel-unbuffered", unbufferedRoundTrip},
 	{"channel-buffered-128", bufferedMessage},
 	{"mutex-cv", mutexAndConditionRoundTrip},
+	{"mailbox", mailboxMessage},
+	{"mailbox-round-trip", mailboxRoundTrip},
 	{"sleep-100k", sleepMany},
 	{"parked-1m", parkedBytes},
 	{"skynet-1m", skynet},
