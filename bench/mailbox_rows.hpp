@@ -50,8 +50,8 @@ template <class Library> double mailbox_round_trip() {
   });
 }
 
-/// `Library::mailbox(capacity)` has send() and receive() of std::uint64_t for both kinds; `Library::run(fn)` calls fn in a thread of
-/// the library.
+/// `Library::mailbox(capacity)` has send() and receive() of std::uint64_t for both kinds; `Library::run(fn)` calls fn in a thread
+/// of the library.
 template <class Library> std::vector<row> mailbox_rows() {
   return {{"mailbox", mailbox_message<Library>}, {"mailbox-round-trip", mailbox_round_trip<Library>}};
 }

@@ -1,4 +1,5 @@
-// More cores: several schedulers in one program, each many-to-one on a kernel thread of its own, that talk by posters and mailboxes.
+// More cores: several schedulers in one program, each many-to-one on a kernel thread of its own, that talk by mailboxes and
+// posters.
 //
 //   weft::run_on(4, [](const weft::processors& all) {
 //     if (all.index() == 0) all[3].post([] { std::cout << "hello from the first scheduler\n"; });

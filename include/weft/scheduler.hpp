@@ -22,15 +22,16 @@ namespace detail {
 class scheduler_object;
 }
 
-/// Owns a kernel thread that runs one scheduler. Each piece of work given to it becomes a thread there. Schedulers and plain kernel
-/// threads talk by mailboxes, futures and posts; everything else of weft belongs to the threads of one scheduler.
+/// Owns a kernel thread that runs one scheduler. Each piece of work given to it becomes a thread there. Schedulers and plain
+/// kernel threads talk by mailboxes, futures and posts; everything else of weft belongs to the threads of one scheduler.
 ///
-/// `post`, `submit`, `request_stop` and `way_in` may be called from any kernel thread, by weft threads of this or any other scheduler
-/// too, also at once. `join` and the destructor are for one caller, outside the scheduler; a weft thread that waits there parks.
+/// `post`, `submit`, `request_stop` and `way_in` may be called from any kernel thread, by weft threads of this or any other
+/// scheduler too, also at once. `join` and the destructor are for one caller, outside the scheduler; a weft thread that waits
+/// there parks.
 ///
-/// While it is not being joined a scheduler is never deadlocked: work that ends the wait may still come. Signals sent to the program
-/// may be taken on its kernel thread, as on that of whoever made it. In a child of fork() it takes no work, and its destructor
-/// does nothing.
+/// While it is not being joined a scheduler is never deadlocked: work that ends the wait may still come. Signals sent to the
+/// program may be taken on its kernel thread, as on that of whoever made it. In a child of fork() it takes no work, and its
+/// destructor does nothing.
 class scheduler {
  public:
   /// Starts it; it is there when this returns. Cost: a kernel thread and a handful of descriptors, ≈ 100 µs.
@@ -39,8 +40,8 @@ class scheduler {
   explicit scheduler(const options& how);
   scheduler(scheduler&&) noexcept = default;
   scheduler& operator=(scheduler&&) = delete;
-  /// `request_stop`, and waits for the end; a cancellation does not end that wait. A weft::deadlock is then only printed. In one of
-  /// its own threads it ends the program with a sentence.
+  /// `request_stop`, and waits for the end; a cancellation does not end that wait. A weft::deadlock is then only printed. In one
+  /// of its own threads it ends the program with a sentence.
   ~scheduler();
 
   /// Runs `fn` in a new thread of this scheduler. An exception that leaves it ends the program with a report, as one that leaves
@@ -66,14 +67,15 @@ class scheduler {
     return made;
   }
 
-  /// Asks it to end: takes no more work, and asks all its threads to end, as `thread::request_cancel` does; work that was accepted
-  /// and has not begun still runs, and its first wait throws weft::cancelled. Returns at once. Idempotent.
+  /// Asks it to end: takes no more work, and asks all its threads to end, as `thread::request_cancel` does; work that was
+  /// accepted and has not begun still runs, and its first wait throws weft::cancelled. Returns at once. Idempotent.
   void request_stop() noexcept;
 
   /// Waits until all work that was given to it has ended, and that given to it by such work, and then for its own end. Threads
   /// that this work started and left are asked to end when all work has.
   /// @throws weft::deadlock when all its threads waited, and nothing could end a wait any more (it has ended all the same);
-  ///         std::system_error: resource_deadlock_would_occur in one of its own threads, invalid_argument when it was joined before;
+  ///         std::system_error: resource_deadlock_would_occur in one of its own threads, invalid_argument when it was joined
+  ///         before;
   ///         weft::cancelled when the calling thread is asked to end meanwhile: then it can be joined again
   void join();
   /// False when it was joined, or moved from.

@@ -1,8 +1,8 @@
 // What a mailbox is apart from its values: a ring of cells, and a line of those who wait at each of its two ends.
 //
 // A cell's word says in which turn of the ring it is, whether it holds a value, and whether somebody wants to know when it
-// changes. Senders go from cell to cell by `tail_`, receivers by `head_`: who moves the position on by a compare-and-swap owns the
-// cell until it changes the cell's word, by one exchange. After D. Vyukov, "Bounded MPMC queue", 1024cores.net, 2010.
+// changes. Each end has a position: who moves it on by a compare-and-swap owns the cell there until it changes the cell's word,
+// by one exchange. After D. Vyukov, "Bounded MPMC queue", 1024cores.net, 2010.
 //
 // Waiting. Whoever finds the cell at its position not ready sits down in its line and marks that cell, both under the line's
 // lock. The exchange that changes the cell takes the mark off and tells so who made it: that one attends to the line. So two
@@ -12,14 +12,14 @@
 // Invariant: while somebody sits in a line, the cell at that end's position carries the line's mark, or somebody is on the way to
 // attend to the line. On the way are: who took a mark off; who was chosen, until it has tried again; and who closes.
 //
-// Attending is, under the lock: if the cell at the position is ready, choose the first in line, who attends in its turn when it has
-// tried; otherwise mark the cell. So one value wakes one thread, and a thread that was woken and finds many values lets the
+// Attending is, under the lock: if the cell at the position is ready, choose the first in line, who attends in its turn when it
+// has tried; otherwise mark the cell. So one value wakes one thread, and a thread that was woken and finds many values lets the
 // next one be woken, which is a chain, not a herd.
 //
 // Memory orders. A cell's exchange is a release and the look at it an acquire: the value, or that it is gone, is seen with it.
 // The mark is put on by a compare-and-swap of the same word, so either the exchange takes the mark off, or the compare-and-swap
-// fails and the cell is looked at again. `closed` is a bit of `tail_`: no place is given out after it. Who sits down looks for it
-// under the lock, and who closes attends under the lock after setting it: one of the two sees the other.
+// fails and the cell is looked at again. `closed` is a bit of the senders' position: no place is given out after it. Who sits
+// down looks for it under the lock, and who closes attends under the lock after setting it: one of the two sees the other.
 #pragma once
 
 #include <atomic>
@@ -163,8 +163,8 @@ class mailbox_ring {
 /// For a weft thread that has the processor: counts like a switch, so that a thread which always finds something starves nobody.
 void count_step();
 
-/// Begins an operation. @returns whether the caller may carry it out where it is: a weft thread that has the processor may, and so
-/// may whoever is no weft thread at all.
+/// Begins an operation. @returns whether the caller may carry it out where it is: a weft thread that has the processor may, and
+/// so may whoever is no weft thread at all.
 [[nodiscard, gnu::always_inline]] inline bool begin_mailbox_call() {
   const scheduler_face& face = this_scheduler_face();
   if (face.current == nullptr) return face.away == nullptr;
