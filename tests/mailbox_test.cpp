@@ -190,6 +190,28 @@ TEST_CASE("those who wait are woken in the order in which they came") {
   });
 }
 
+TEST_CASE("who was woken for a value that another one took is first in line again") {
+  weft::run([] {
+    weft::mailbox<int> m(2);
+    std::string order;
+    std::vector<weft::thread> threads;
+    for (const char name : {'a', 'b'}) {
+      threads.emplace_back([&, name] {
+        static_cast<void>(m.receive());
+        order += name;
+      });
+    }
+    weft::this_thread::yield();
+    m.send(1);  // wakes a
+    CHECK(m.try_receive() == 1);
+    weft::this_thread::yield();  // a finds nothing
+    m.send(2);
+    m.send(3);
+    for (auto& t : threads) t.join();
+    CHECK(order == "ab");
+  });
+}
+
 TEST_CASE("the deadline of a weft thread's wait is its scheduler's") {
   simulation sim;
   weft::mailbox<int> m(1);
