@@ -103,10 +103,8 @@ TEST_CASE("a join waits for all work, also for that which work gave, and threads
 
 TEST_CASE("a request to stop asks all threads to end; work that comes later is refused, and its promise broken") {
   weft::scheduler side;
-  weft::counting_semaphore<>* never_released = nullptr;
   auto waits = side.submit([&] {
     weft::counting_semaphore<> nobody(0);
-    never_released = &nobody;
     nobody.acquire();
   });
   auto yields = side.submit([] { weft::this_thread::yield(); });
@@ -116,8 +114,8 @@ TEST_CASE("a request to stop asks all threads to end; work that comes later is r
   CHECK(!side.post([] { FAIL_CHECK("it was refused"); }));
   auto late = side.submit([] { return 1; });
   CHECK(refusal_of([&] { static_cast<void>(late.get()); }).code == weft::future_errc::broken_promise);
+  side.join();  // from here on nobody else holds the exception, whose count a sanitizer does not see
   CHECK(refusal_of([&] { waits.get(); }).code == weft::future_errc::broken_promise);
-  side.join();
   CHECK(!side.joinable());
   CHECK(!side.post([] { FAIL_CHECK("it has ended"); }));
   CHECK(!side.way_in().post([] { FAIL_CHECK("it has ended"); }));
