@@ -355,3 +355,14 @@ TEST_CASE("mailboxes that end as soon as their last value has come out, or they 
     sender.join();
   }
 }
+
+TEST_CASE("a sender that attends to somebody who has left already may find the mailbox on its way out") {
+  for (int i = 0; i < 3000; ++i) {
+    auto box = std::make_unique<weft::mailbox<int>>(1);
+    CHECK(!box->receive_for(0s).has_value());  // leaves its mark
+    std::thread sender([m = box.get()] { m->send(1); });
+    while (!box->try_receive().has_value()) std::this_thread::yield();
+    box.reset();
+    sender.join();
+  }
+}
