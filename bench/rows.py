@@ -66,6 +66,8 @@ ROWS = [
     Row("select-2-receive", "ns", printed_by="select-2"),
     Row("select-2-ratio", "receives", [at(3)], printed_by="select-2"),
     Row("select-100", "ns", [Target(1, "go")]),
+    Row("mailbox", "ns", [Target(1, "go"), Target(1, "pthread")]),
+    Row("mailbox-round-trip", "ns"),
     Row("semaphore", "ns", [at(35)]),
     Row("mutex-cv", "ns", [at(60)]),
     Row("mutex-free", "ns", [at(2)]),

@@ -4,5 +4,6 @@
 
 int main(int argc, char** argv) {
   return bench::run_row(argc, argv,
-                        {bench::weft_thread_rows(), bench::weft_policy_rows(), bench::weft_blocking_rows(), bench::weft_io_rows()});
+                        {bench::weft_thread_rows(), bench::weft_policy_rows(), bench::weft_mailbox_rows(),
+                         bench::weft_blocking_rows(), bench::weft_io_rows()});
 }

@@ -11,5 +11,6 @@ std::vector<row> weft_thread_rows();
 std::vector<row> weft_policy_rows();
 std::vector<row> weft_blocking_rows();
 std::vector<row> weft_io_rows();
+std::vector<row> weft_mailbox_rows();
 
 }  // namespace bench

@@ -128,7 +128,7 @@ template <class Operation> void with_scheduler(const char* call, Operation opera
 }  // namespace
 
 cancel_frame::cancel_frame(kind what, time_point deadline) : kind_(what) {
-  with_scheduler("cancel_scope", [&](sched::scheduler& s) { s.enter(*this, deadline); });
+  with_scheduler(what == kind::shield ? "shield" : "cancel_scope::run", [&](sched::scheduler& s) { s.enter(*this, deadline); });
 }
 
 // In a child made by fork() nobody is current, and nothing is to be left.

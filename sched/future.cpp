@@ -1,23 +1,12 @@
 // Waiting for a result, and giving one: between threads of one scheduler, of several, and kernel threads.
 //
-// Who waits has a seat in the state's list, under the state's lock, and sleeps in its own way. A kernel thread sleeps on a
-// condition variable in its seat. A weft thread parks in a queue of its own, so that its scheduler can end the wait for a
-// deadline or a cancellation without the state's lock.
-//
-// Who makes the result ready takes all seats. It wakes kernel threads, and ends the waits of its own scheduler's threads at
-// once. For another scheduler's thread it pushes a post that lies on that thread's stack: no memory is needed. That thread
-// cannot leave before the post has arrived, whatever ended its wait.
-//
-// Nothing is waited for under the lock, and no weft thread has it outside the scheduler, where it may be preempted or taken off
-// its kernel thread: so who waits for the lock waits for a kernel thread that runs.
+// Everybody waits in the state's room, whose lock also guards the step to `ready`.
 #include "weft/detail/future_state.hpp"
 
 #include <pthread.h>
 
-#include <condition_variable>
 #include <cstdlib>
 
-#include "sched/result_wake.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/detail/region.hpp"
 #include "weft/detail/thread_exit.hpp"
@@ -25,79 +14,24 @@
 
 namespace weft::detail {
 
-[[nodiscard]] bool runs_a_scheduler() noexcept;  // park.cpp
-
 void throw_future_error(std::future_errc why) { throw std::future_error(why); }
-
-time_point start_of_wait() { return on_weft_thread() ? now() : clock::now(); }
 
 // ---- who waits ----
 
-struct future_state::kernel_seat : waiter {
-  std::condition_variable woken;
-};
+bool future_state::is_over(void* of) noexcept { return static_cast<future_state*>(of)->ready(); }
 
 wake_reason future_state::wait_slow(time_point deadline, cancellation mode) {
-  if (current_thread() != nullptr) return wait_in_thread(deadline, mode);
-  if (on_weft_thread()) return with_processor("future::wait", [&] { return wait_in_thread(deadline, mode); });
-  if (runs_a_scheduler()) throw_off_weft("future::wait");  // in the middle of an upcall: the kernel thread is needed
-  return wait_in_kernel(deadline);
-}
-
-bool future_state::sit_down(waiter& seat) noexcept {
-  const std::lock_guard hold(lock_);
-  if (ready()) return false;
-  waiters_.push_back(seat);
-  return true;
-}
-
-void future_state::stand_up(waiter& seat) noexcept {
-  const std::lock_guard hold(lock_);
-  if (seat.queue != nullptr) waiters_.remove(seat);
-}
-
-wake_reason future_state::wait_in_thread(time_point deadline, cancellation mode) {
-  sched::scheduler& s = sched::this_scheduler();
-  waiter wait;
-  wait.what = "future";
-  wait.object = this;
-  wait_queue alone;
-  result_wake wake(s, wait);
-  waiter seat;
-  seat.slot = &wake;
-  if (!sit_down(seat)) return wake_reason::granted;
-  const auto leave = [&] {
-    stand_up(seat);
-    wake.await_post(alone);
-  };
-  const open_wait open(may_come_from_elsewhere(wake.home) ? &s : nullptr);
-  wake_reason reason{};
-  try {
-    reason = park(alone, wait, deadline, mode);
-  } catch (...) {
-    leave();
-    throw;
-  }
-  if (reason == wake_reason::granted) return reason;
-  leave();
-  return reason == wake_reason::timed_out && ready() ? wake_reason::granted : reason;
-}
-
-wake_reason future_state::wait_in_kernel(time_point deadline) {
-  kernel_seat self;
-  std::unique_lock hold(lock_);
-  if (ready()) return wake_reason::granted;
-  waiters_.push_back(self);
-  while (self.queue != nullptr) {
-    if (deadline == never) {
-      self.woken.wait(hold);
-    } else if (clock::now() >= deadline) {
-      waiters_.remove(self);
-    } else {
-      self.woken.wait_until(hold, deadline);
-    }
-  }
-  return ready() ? wake_reason::granted : wake_reason::timed_out;
+  waiting_room::verdict how;
+  room_.wait({.call = "future::wait",
+              .what = "future",
+              .object = this,
+              .over = is_over,
+              .of = this,
+              .deadline = deadline,
+              .mode = mode,
+              .by_one = home_},
+             how);
+  return how.reason == wake_reason::timed_out && ready() ? wake_reason::granted : how.reason;
 }
 
 void future_state::wait() {
@@ -126,43 +60,17 @@ void future_state::break_promise() noexcept {
   error_ = std::make_exception_ptr(std::future_error(std::future_errc::broken_promise));
 }
 
-// Under the lock. A kernel thread is woken here: its seat is there as long as we have the lock. A thread elsewhere has one post
-// for all results that it waits for, and it goes with the first of them.
-bool future_state::is_to_be_woken(waiter& seat, const sched::inbox* here) noexcept {
-  auto* const wake = static_cast<result_wake*>(seat.slot);
-  if (wake == nullptr) {
-    static_cast<kernel_seat&>(seat).woken.notify_one();
-    return false;
-  }
-  return wake->home == here || !wake->posted.exchange(true, std::memory_order_relaxed);
-}
-
 void future_state::make_ready() noexcept {
   if (current_thread() == nullptr && on_weft_thread()) {
     return with_processor("promise::set_value", [this] { make_ready(); });
   }
-  const sched::inbox* const here = current_thread() == nullptr ? nullptr : sched::this_scheduler().mail().get();
-  waiter* first = nullptr;
+  waiting_room::chosen all;
   {
-    const std::lock_guard hold(lock_);
+    const std::lock_guard hold(room_);
     stage_.store(stage::ready, std::memory_order_release);
-    for (waiter** last = &first; waiter* const seat = waiters_.pop_front();) {
-      if (!is_to_be_woken(*seat, here)) continue;
-      seat->next = nullptr;
-      *last = seat;
-      last = &seat->next;
-    }
+    room_.choose_all(all);
   }
-  while (first != nullptr) {
-    result_wake& wake = *static_cast<result_wake*>(first->slot);
-    first = first->next;
-    if (wake.home != here) {
-      wake.home->push_wake(wake.post);                       // the seat may be gone from here on
-    } else if (waiter& w = wake.wait; w.queue != nullptr) {  // otherwise something else has ended the wait
-      w.queue->remove(w);
-      grant(w);
-    }
-  }
+  waiting_room::wake(all);
 }
 
 void future_state::abandon(std::shared_ptr<future_state>& state) noexcept {
@@ -287,7 +195,7 @@ void future_state::await_end() noexcept {
     if (this_thread::cancel_requested() && std::uncaught_exceptions() != 0) ask_to_end();
     static_cast<void>(wait_slow(never, cancellation::shielded));
   }
-  const std::lock_guard the_last_touch(lock_);  // of make_ready() is to let go of it
+  const std::lock_guard the_last_touch(room_);  // of make_ready() is to let go of it
 }
 
 }  // namespace weft::detail

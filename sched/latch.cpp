@@ -38,6 +38,7 @@ void latch::wait() const {
 }
 
 void latch::arrive_and_wait(std::ptrdiff_t update) {
+  if (!detail::on_weft_thread()) detail::throw_off_weft("latch::arrive_and_wait");
   count_down(update);
   wait();
 }

@@ -66,7 +66,7 @@ void mutex::destroyed_locked() noexcept {
 
 // A time that has come means try_lock: no wait, no turn for others, no cancellation.
 bool timed_mutex::lock_by(time_point deadline) {
-  return deadline <= detail::now() ? try_lock() : lock_slow(detail::cancellation::allowed, deadline);
+  return deadline <= detail::now("timed_mutex::try_lock_until") ? try_lock() : lock_slow(detail::cancellation::allowed, deadline);
 }
 
 void recursive_mutex::too_often() {

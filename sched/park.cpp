@@ -81,10 +81,12 @@ std::int32_t perform_unless_cancelled(upcall::operation& request, time_point dea
 }
 
 // The clock is the source's; inside a region, where the source may be in use, it is asked with the processor.
-time_point now() {
+time_point now(const char* call) {
   if (current_thread() == nullptr) [[unlikely]]
-    return with_processor("a timed wait", [] { return now(); });
+    return with_processor(call, [=] { return now(call); });
   return sched::this_scheduler().source->now();
 }
+
+time_point start_of_wait() { return on_weft_thread() ? now() : clock::now(); }
 
 }  // namespace weft::detail

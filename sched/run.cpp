@@ -79,6 +79,11 @@ void run_scheduler(const char* asked_by, const options& how, detail::start_block
   made.run(first.release());
 }
 
+void end_main_of_caller(const char* asked_by) {
+  if (detail::current_thread() == nullptr) return detail::with_processor(asked_by, [=] { end_main_of_caller(asked_by); });
+  this_scheduler().end_main();
+}
+
 }  // namespace sched
 
 // ---- posting ----

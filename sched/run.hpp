@@ -17,6 +17,9 @@ void run_scheduler(const char* asked_by, const options& how, detail::start_block
 /// @throws std::system_error(operation_not_permitted) when the calling kernel thread runs a scheduler
 void refuse_inside_run(const char* asked_by);
 
+/// What a post does that asks a scheduler's main thread to end. `asked_by` as above.
+void end_main_of_caller(const char* asked_by);
+
 /// A way into the scheduler that has this inbox. @throws std::bad_alloc
 [[nodiscard]] poster poster_to(const std::shared_ptr<inbox>& to);
 

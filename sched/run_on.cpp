@@ -17,7 +17,6 @@
 #include "sched/run.hpp"
 #include "sched/scheduler.hpp"
 #include "weft/detail/kernel_thread.hpp"
-#include "weft/detail/region.hpp"
 #include "weft/thread.hpp"
 
 namespace weft {
@@ -38,12 +37,6 @@ constexpr std::size_t most_schedulers = 4096;
 
 // Thrown where a scheduler is there and another one cannot be made.
 struct given_up {};
-
-// What a post does that asks a scheduler's main thread to end.
-void end_main_of_caller() {
-  if (detail::current_thread() == nullptr) return detail::with_processor("run_on", end_main_of_caller);
-  this_scheduler().end_main();
-}
 
 class group {
  public:
@@ -80,7 +73,7 @@ class group {
 group::group(std::size_t count, const options& how, const std::function<void(const processors&)>& fn)
     : count_(count), how_(how), fn_(fn), ways_(std::make_shared<detail::ways_in>()), members_(count) {
   ways_->inboxes.resize(count);
-  for (member& m : members_) m.end = std::make_unique<inbox::post>(inbox::post{.fn = end_main_of_caller});
+  for (member& m : members_) m.end = std::make_unique<inbox::post>(inbox::post{.fn = [] { end_main_of_caller("run_on"); }});
 }
 
 void group::run() {

@@ -6,7 +6,7 @@
 //
 // Results are not the scheduler's: whoever gives one holds its lock, perhaps on another kernel thread. So the waiters of these
 // cases are seats in the results' lists, and one more waiter, in the line of our own, is what giving any of them ends
-// (result_wake.hpp). The seats are left by the thread itself when it runs again. Nobody takes a result away, so which one is
+// (room_wake.hpp). The seats are left by the thread itself when it runs again. Nobody takes a result away, so which one is
 // chosen is decided then.
 //
 // Invariant: while the thread is parked every case but times and those never ready is in its line; when it is not, none is. A
@@ -20,7 +20,7 @@
 #include <string>
 
 #include "sched/report.hpp"
-#include "sched/result_wake.hpp"
+#include "sched/room_wake.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/thread_text.hpp"
 #include "weft/detail/future_state.hpp"
@@ -145,7 +145,7 @@ void selection::wait_for_results_too() {
   any_result.one_of_many = true;
   any_result.what = at_a_result.what;
   any_result.thread = s.current;
-  result_wake wake(s, any_result);
+  room_wake wake(s, any_result);
   own_line_.push_back(any_result);
   any_result_ = &any_result;
   bool from_elsewhere = false;
@@ -168,7 +168,7 @@ void selection::wait_for_results_too() {
 }
 
 // Takes a seat in the list of each result. @returns a case whose result is there, or null.
-select_case* selection::sit_down(result_wake& wake, bool& from_elsewhere) noexcept {
+select_case* selection::sit_down(room_wake& wake, bool& from_elsewhere) noexcept {
   for (select_case& c : cases_) {
     if (c.kind_ == &at_a_result) ::new (static_cast<void*>(&c.waiter_)) select_waiter;
   }

@@ -136,10 +136,10 @@ void shared_mutex::choose() noexcept {
 
 // A time that has come means try_lock: no wait, no turn for others, no cancellation.
 bool shared_timed_mutex::lock_by(time_point deadline) {
-  return deadline <= detail::now() ? try_lock() : lock_slow(deadline);
+  return deadline <= detail::now("shared_timed_mutex::try_lock_until") ? try_lock() : lock_slow(deadline);
 }
 bool shared_timed_mutex::lock_shared_by(time_point deadline) {
-  return deadline <= detail::now() ? try_lock_shared() : lock_shared_slow(deadline);
+  return deadline <= detail::now("shared_timed_mutex::try_lock_shared_until") ? try_lock_shared() : lock_shared_slow(deadline);
 }
 
 void shared_mutex::destroyed_locked() noexcept {

@@ -73,9 +73,10 @@ std::uint64_t tally::of(kind k) const noexcept {
 namespace trace {
 namespace {
 
-constexpr std::array<std::string_view, 15> waits{
+constexpr std::array<std::string_view, 17> waits{
     "other", "mutex", "condition_variable", "semaphore", "channel send", "channel receive", "join", "sleep",
-    "latch", "inbox", "activation", "select", "shared_mutex", "once_flag", "future"};
+    "latch", "inbox", "activation", "select", "shared_mutex", "once_flag", "future",
+    "mailbox send", "mailbox receive"};
 static_assert(!waits.back().empty());
 
 }  // namespace

@@ -151,6 +151,7 @@ bool process::collect(std::error_code& ec) noexcept {
 
 exit_status process::wait(std::error_code& ec, time_point deadline) {
   while (!collect(ec)) {
+    if (!weft::detail::on_weft_thread()) weft::detail::throw_off_weft("process::wait");
     const int ready = io::poll(handle_, POLLIN, ec, deadline);
     if (!ec && ready == 0 && !collect(ec)) ec = std::make_error_code(std::errc::timed_out);
     if (ec) break;

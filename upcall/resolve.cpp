@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "upcall/io_call.hpp"
+#include "weft/detail/abi.hpp"
 #include "weft/detail/kernel_thread.hpp"
 #include "weft/error.hpp"
 #include "weft/net.hpp"
@@ -124,6 +125,7 @@ std::vector<endpoint> resolve(std::string_view host, std::uint16_t port, std::er
   if (host.empty() || host.find('\0') != std::string_view::npos) {
     ec = std::make_error_code(std::errc::invalid_argument);
   } else if (!numeric(host, port, found)) {
+    if (!weft::detail::on_weft_thread()) weft::detail::throw_off_weft("net::resolve");  // before a kernel thread is made for it
     found = look_up_elsewhere(host, port, ec, deadline);
   }
   return found;

@@ -3,6 +3,7 @@
 #include <boost/fiber/all.hpp>
 
 #include "channel_rows.hpp"
+#include "mailbox_rows.hpp"
 #include "program.hpp"
 #include "scale_rows.hpp"
 #include "structure_rows.hpp"
@@ -47,6 +48,9 @@ struct boost_fiber {
     fibers::buffered_channel<std::uint64_t> channel_;
   };
 
+  using mailbox = buffered;
+  template <class Body> static void run(Body body) { spawn(body).join(); }
+
  private:
   template <class Body> static thread start(fibers::launch policy, Body body) {
     static fibers::pooled_fixedsize_stack stacks(stack_size);
@@ -59,7 +63,8 @@ struct boost_fiber {
 int main(int argc, char** argv) {
   const auto threads = bench::thread_rows<boost_fiber>();
   const auto channels = bench::channel_rows<boost_fiber>();
+  const auto mailboxes = bench::mailbox_rows<boost_fiber>();
   const auto scale = bench::scale_rows<boost_fiber>();
   const auto structure = bench::structure_rows<boost_fiber>();
-  return bench::run_row(argc, argv, {threads, channels, scale, structure});
+  return bench::run_row(argc, argv, {threads, channels, mailboxes, scale, structure});
 }

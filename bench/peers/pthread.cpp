@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "channel_rows.hpp"
+#include "mailbox_rows.hpp"
 #include "program.hpp"
 #include "pthread_io.hpp"
 #include "structure_rows.hpp"
@@ -37,8 +38,10 @@ struct kernel_threads {
   using condition_variable = std::condition_variable;
   using semaphore = posix_semaphore;
   using buffered = bench::mailbox<kernel_threads>;
+  using mailbox = buffered;
 
   static void yield() { sched_yield(); }
+  template <class Body> static void run(Body body) { body(); }
   template <class Body> static thread spawn(Body body) {
     try {
       return thread(body);
@@ -68,6 +71,7 @@ struct kernel_threads {
 int main(int argc, char** argv) {
   const auto threads = bench::thread_rows<kernel_threads>();
   const auto channels = bench::channel_rows<kernel_threads>();
+  const auto mailboxes = bench::mailbox_rows<kernel_threads>();
   const auto structure = bench::structure_rows<kernel_threads>();
-  return bench::run_row(argc, argv, {threads, channels, structure, bench::kernel_thread_io_rows()});
+  return bench::run_row(argc, argv, {threads, channels, mailboxes, structure, bench::kernel_thread_io_rows()});
 }

@@ -34,7 +34,7 @@ class channel_closed : public std::system_error {
 /// `channel<T>(n)` buffers up to n values; `channel<T>()` has no buffer: a send waits until a receiver has taken its value.
 /// `close` ends it: senders get `channel_closed`, receivers first drain what is there, then get an empty optional.
 /// Destroying a channel on which threads wait is an error that ends the program. So is using one on which threads of another
-/// scheduler wait: schedulers talk by `weft::poster`.
+/// scheduler wait: schedulers talk by `weft::mailbox`.
 ///
 /// A T is moved between two looks at the channel: its move constructor must not wait for anything (nor yield). Its destructor
 /// may, also for this channel.

@@ -51,7 +51,7 @@ class future_base {
     future_state& s = state();
     if (s.ready()) return future_status::ready;
     if (s.deferred()) return future_status::deferred;
-    return status(s.wait_until(deadline_after(timeout, start_of_wait())));
+    return status(s.wait_until(deadline_after(timeout)));
   }
 
   /// The same, until `when` on any clock, also one that is set back meanwhile.
@@ -64,8 +64,8 @@ class future_base {
       return status(s.wait_until(deadline_at(when)));
     } else {
       duration left = time_left(when);
-      bool there = s.wait_until(deadline_after(left, start_of_wait()));
-      while (!there && (left = time_left(when)) > duration::zero()) there = s.wait_until(deadline_after(left, start_of_wait()));
+      bool there = s.wait_until(deadline_after(left));
+      while (!there && (left = time_left(when)) > duration::zero()) there = s.wait_until(deadline_after(left));
       return status(there);
     }
   }

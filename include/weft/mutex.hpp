@@ -126,7 +126,7 @@ class recursive_mutex {
   /// @throws std::system_error: resource_unavailable_try_again when the caller has locked it a million times,
   ///         operation_not_permitted off a weft thread; weft::cancelled.
   void lock() {
-    if (!holds()) return inner_.lock();
+    if (!holds("recursive_mutex::lock")) return inner_.lock();
     if (again_ == most_again) [[unlikely]] too_often();
     ++again_;
   }
@@ -134,7 +134,7 @@ class recursive_mutex {
   /// Takes the mutex if nobody else holds it. @returns whether it did: not if the caller has locked it a million times.
   /// @throws operation_not_permitted off a weft thread.
   [[nodiscard]] bool try_lock() {
-    if (!holds()) return inner_.try_lock();
+    if (!holds("recursive_mutex::try_lock")) return inner_.try_lock();
     if (again_ == most_again) [[unlikely]] return false;
     ++again_;
     return true;
@@ -143,7 +143,7 @@ class recursive_mutex {
   /// Undoes one lock; the last one hands the mutex to the longest waiter.
   /// @throws std::system_error(operation_not_permitted) when the caller does not hold it.
   void unlock() {
-    if (holds() && again_ != 0) {
+    if (holds("recursive_mutex::unlock") && again_ != 0) {
       --again_;
     } else {
       inner_.unlock();
@@ -155,9 +155,9 @@ class recursive_mutex {
   static constexpr std::uint32_t most_again = 999'999;
 
   // What it tells stays true until the caller itself locks or unlocks, also in a region.
-  [[nodiscard]] bool holds() const {
+  [[nodiscard]] bool holds(const char* call) const {
     const detail::thread_record* const self = detail::current_thread();
-    if (self == nullptr) [[unlikely]] return detail::with_processor("recursive_mutex::lock", [this] { return holds(); });
+    if (self == nullptr) [[unlikely]] return detail::with_processor(call, [=, this] { return holds(call); });
     return inner_.held_by(*self);
   }
   [[noreturn]] static void too_often();
@@ -178,13 +178,13 @@ class recursive_timed_mutex : private recursive_mutex {
   /// @throws operation_not_permitted off a weft thread; weft::cancelled.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return holds() ? try_lock() : inner_.try_lock_for(timeout);
+    return holds("recursive_timed_mutex::try_lock_for") ? try_lock() : inner_.try_lock_for(timeout);
   }
 
   /// The same, at most until `when` on any clock.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& when) {
-    return holds() ? try_lock() : inner_.try_lock_until(when);
+    return holds("recursive_timed_mutex::try_lock_until") ? try_lock() : inner_.try_lock_until(when);
   }
 };
 

@@ -1,4 +1,5 @@
-// More cores: several schedulers in one program, each many-to-one on a kernel thread of its own, that talk by posters.
+// More cores: several schedulers in one program, each many-to-one on a kernel thread of its own, that talk by mailboxes and
+// posters.
 //
 //   weft::run_on(4, [](const weft::processors& all) {
 //     if (all.index() == 0) all[3].post([] { std::cout << "hello from the first scheduler\n"; });
@@ -46,7 +47,8 @@ void run_on(std::size_t count, const options& how, const std::function<void(cons
 /// Runs `fn` on `count` schedulers at once, each on a kernel thread of its own, the first on the caller's; returns when all of
 /// them have ended. Each calls `fn(all)` as its first thread ("main"), where `all` says which of them it is and is the way into
 /// each of the others; all are there before any `fn` begins. A thread never changes its scheduler, and mutexes, channels and
-/// other things of weft belong to one: schedulers talk by posters.
+/// other things of weft belong to one: schedulers talk by posters,
+/// mailboxes and futures.
 ///
 /// It is one `fn`, called on all kernel threads **in parallel**: what it captures is shared as among kernel threads. As in
 /// `weft::run`, threads that are left when an `fn` returns are asked to end and waited for; their scheduler then refuses posts.

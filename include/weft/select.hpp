@@ -35,14 +35,14 @@ class selection;
 class future_state;
 
 // A waiter that is one of several of its thread. Only its selection makes them. That of a result is a seat in the list of those
-// who wait for it (result_wake.hpp), which is not the scheduler's alone.
+// who wait for it (room_wake.hpp), which is not the scheduler's alone.
 struct select_waiter : waiter {
   selection* of = nullptr;
   select_case* stands_for = nullptr;  // null: for all of them
 };
 
 struct result_case;
-struct result_wake;
+struct room_wake;
 struct select_result;
 
 // What a kind of case does. All are called on a weft thread that holds the processor.
@@ -132,7 +132,7 @@ class selection {
   void wait();
   bool join_lines();
   void wait_for_results_too();
-  select_case* sit_down(result_wake& wake, bool& from_elsewhere) noexcept;
+  select_case* sit_down(room_wake& wake, bool& from_elsewhere) noexcept;
   select_case* draw_result() noexcept;
   void settle();
 
@@ -274,7 +274,7 @@ template <class R> [[nodiscard]] select_case on_ready(const shared_future<R>& of
 
 /// The time `timeout` from now: from when this is called. @throws operation_not_permitted off a weft thread.
 template <class Rep, class Period> [[nodiscard]] select_case on_timeout(const std::chrono::duration<Rep, Period>& timeout) {
-  return {detail::at_a_time, detail::deadline_after(timeout)};
+  return {detail::at_a_time, detail::deadline_after(timeout, detail::now("on_timeout"))};
 }
 /// The time `when` on any clock, as that goes when this is called.
 template <class Clock, class Duration>

@@ -48,6 +48,8 @@ enum class waits_for : std::uint8_t {
   shared_mutex = 12,
   once_flag = 13,
   future = 14,      ///< a result, which a thread of any kind may give
+  mailbox_send = 15,
+  mailbox_receive = 16,
 };
 
 /// "mutex", "channel receive", …: what exporters write. "other" for values of a later version.

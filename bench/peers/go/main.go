@@ -34,6 +34,8 @@ var rows = []row{
 	{"nursery-1000", nursery},
 	{"cancel-10k", cancelBlocked},
 	{"mutex-cv", mutexAndConditionRoundTrip},
+	{"mailbox", mailboxMessage},
+	{"mailbox-round-trip", mailboxRoundTrip},
 	{"sleep-100k", sleepMany},
 	{"parked-1m", parkedBytes},
 	{"skynet-1m", skynet},

@@ -58,6 +58,13 @@ namespace weft::detail {
 }
 #endif
 
+/// Tells the core that the caller looks at something again and again: the other half of the core gets more of it.
+#if defined(__x86_64__)
+inline void pause_core() noexcept { __builtin_ia32_pause(); }
+#else
+inline void pause_core() noexcept {}
+#endif
+
 /// A system call that leaves errno alone, for where errno may be another kernel thread's (sched/outside.cpp). @returns a negative
 /// errno when it fails.
 #if defined(__x86_64__)

@@ -11,23 +11,17 @@
 #include <exception>
 #include <future>  // std::future_error and what belongs to it
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "weft/detail/park.hpp"
+#include "weft/detail/waiting_room.hpp"
 #include "weft/error.hpp"
-
-namespace weft::sched {
-class inbox;
-}
 
 namespace weft::detail {
 
 [[noreturn]] void throw_future_error(std::future_errc why);
-/// The time for a timeout: of the calling thread's scheduler, or of the kernel.
-[[nodiscard]] time_point start_of_wait();
 
 /// The part that does not depend on the result's type. Everything may be called by threads of any kind.
 class future_state {
@@ -67,11 +61,11 @@ class future_state {
   void wait();
   /// @returns whether it is ready. @throws weft::cancelled
   [[nodiscard]] bool wait_until(time_point deadline);
-  /// For a thread that waits for several results (sched/select.cpp): takes a seat in the list, whose `slot` is a result_wake.
+  /// For a thread that waits for several results (sched/select.cpp): takes a seat in the list, whose `slot` is a room_wake.
   /// @returns false when it is ready: then there is no seat to leave. With the processor, as the next one.
-  [[nodiscard]] bool sit_down(waiter& seat) noexcept;
+  [[nodiscard]] bool sit_down(waiter& seat) noexcept { return room_.sit_down(seat, is_over, this); }
   /// Leaves it, whether or not somebody has taken it out of the list.
-  void stand_up(waiter& seat) noexcept;
+  void stand_up(waiter& seat) noexcept { room_.stand_up(seat); }
   /// Whether others than the threads of scheduler `home` may give the result.
   [[nodiscard]] bool may_come_from_elsewhere(const sched::inbox* home) const noexcept { return home_ != home; }
   /// Once it is ready.
@@ -100,22 +94,16 @@ class future_state {
   std::exception_ptr error_;
 
  private:
-  struct kernel_seat;
-
   virtual void forget_value() noexcept = 0;
   /// Makes the result, and makes it ready. For states with a function of their own. @throws weft::cancelled
   virtual void carry_out() {}
 
+  static bool is_over(void* of) noexcept;
   [[nodiscard]] wake_reason wait_slow(time_point deadline, cancellation mode);
-  wake_reason wait_in_thread(time_point deadline, cancellation mode);
-  wake_reason wait_in_kernel(time_point deadline);
-  static bool is_to_be_woken(waiter& seat, const sched::inbox* here) noexcept;
   void start();
   void ask_to_end() noexcept;
 
-  std::mutex lock_;  // of waiters_ and of becoming ready. A weft thread takes it inside the scheduler only: never parked, never
-                     // preempted while it has it
-  wait_queue waiters_;                  // seats
+  waiting_room room_;  // and the lock of becoming ready
   thread_record* thread_ = nullptr;     // that carries it out, and lives until it is ready;
   const sched::inbox* home_ = nullptr;  // and its scheduler
   std::atomic<stage> stage_{stage::empty};

@@ -150,8 +150,11 @@ inline constexpr std::int32_t was_cancelled = INT32_MIN;  // no errno
   return result;
 }
 
-/// The time of the calling thread's scheduler.
-[[nodiscard]] time_point now();
+/// The time of the calling thread's scheduler. @throws std::system_error(operation_not_permitted) off a weft thread; `call` names
+/// who asks.
+[[nodiscard]] time_point now(const char* call = "a timed wait");
+/// The same, and off a weft thread the kernel's: there the wait itself is refused, or is one for threads of every kind.
+[[nodiscard]] time_point start_of_wait();
 
 /// Turns a timeout that begins at `start` into a deadline without overflow.
 template <class Rep, class Period>
@@ -166,7 +169,7 @@ template <class Rep, class Period>
 /// The same for a timeout that begins now.
 template <class Rep, class Period>
 [[nodiscard]] time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
-  return deadline_after(timeout, now());
+  return deadline_after(timeout, start_of_wait());
 }
 
 /// Turns a point in time on our own clock, in any unit, into a deadline without overflow.

@@ -1,7 +1,7 @@
-// How the wait of a weft thread for results is ended, from wherever a result is given.
+// How the wait of a weft thread in one or several rooms is ended, from wherever that is done.
 //
-// The thread has a seat in the list of each result that it waits for, and one waiter of its own, which its scheduler can end for
-// a deadline or a cancellation without the results' locks. All of it lies on the thread's stack.
+// The thread has a seat in the line of each room, and one waiter of its own, which its scheduler can end for a deadline or a
+// cancellation without the rooms' locks. All of it lies on the thread's stack.
 #pragma once
 
 #include <atomic>
@@ -13,8 +13,8 @@
 namespace weft::detail {
 
 /// What the seats of one wait have in common; their `slot` points to it. Kernel threads, which sleep otherwise, have none.
-struct result_wake {
-  result_wake(sched::scheduler& s, waiter& ends) noexcept : home(s.mail().get()), wait(ends) { post.wakes = &ends; }
+struct room_wake {
+  room_wake(sched::scheduler& s, waiter& ends) noexcept : home(s.mail().get()), wait(ends) { post.wakes = &ends; }
 
   /// For the thread, once it has left all its seats: a post that is on its way must arrive before the stack goes on.
   void await_post(wait_queue& line) noexcept {
@@ -26,7 +26,7 @@ struct result_wake {
   sched::inbox* const home;
   waiter& wait;  // linked as long as nobody has ended it
   sched::inbox::post post;
-  std::atomic<bool> posted{false};  // `post` is on its way. Set under the lock of a result in whose list the thread has a seat
+  std::atomic<bool> posted{false};  // `post` is on its way. Set under the lock of a room in whose line the thread has a seat
 };
 
 /// A wait that threads elsewhere may end, while it lasts.
