@@ -24,6 +24,7 @@
 #include "tests/simulated_source.hpp"
 #include "tests/torture.hpp"
 #include "weft/blocking.hpp"
+#include "weft/latch.hpp"
 #include "weft/mailbox.hpp"
 #include "weft/mutex.hpp"
 #include "weft/semaphore.hpp"
@@ -181,14 +182,15 @@ TEST_CASE("while work may come nothing is a deadlock; in a join it is, and the j
   weft::scheduler side({.name = "stuck"});
   weft::mutex first;
   weft::mutex second;
+  weft::latch both_hold_one(2);
   auto released = side.submit([&] {
     const std::lock_guard hold(first);
-    weft::this_thread::yield();
+    both_hold_one.arrive_and_wait();
     const std::lock_guard both(second);
   });
   auto also = side.submit([&] {
     const std::lock_guard hold(second);
-    weft::this_thread::yield();
+    both_hold_one.arrive_and_wait();
     const std::lock_guard both(first);
   });
   CHECK(side.submit([] { return 1; }).get() == 1);

@@ -58,7 +58,11 @@ template <class T> class mailbox : private detail::mailbox_ring {
   }
   mailbox(const mailbox&) = delete;
   mailbox& operator=(const mailbox&) = delete;
-  ~mailbox();
+  ~mailbox() {
+    await_visitors();
+    for (std::uint64_t position = 0; box* const left = take_full(position);) std::destroy_at(&left->value());
+    std::allocator<box>{}.deallocate(static_cast<box*>(reinterpret_cast<cell*>(cells_)), capacity_);
+  }
 
   /// Hands over `value`; waits while the mailbox is full.
   /// @throws channel_closed (the value is lost); weft::cancelled (nobody got the value); what moving a T throws;
@@ -95,7 +99,14 @@ template <class T> class mailbox : private detail::mailbox_ring {
   /// @throws weft::cancelled (no value is lost); what moving a T throws; operation_not_permitted as `send`.
   std::optional<T> receive() { return receive_deadline(never); }
   /// Takes the next value if there is one now; empty otherwise (ask `closed()` to tell why).
-  [[nodiscard]] std::optional<T> try_receive();
+  [[nodiscard]] std::optional<T> try_receive() {
+    if (!detail::begin_mailbox_call() && detail::in_interruptible_code()) [[unlikely]] {
+      return detail::with_processor("mailbox::try_receive", [this] { return try_receive(); });
+    }
+    std::uint64_t position = 0;
+    box* const from = take_full(position);
+    return from != nullptr ? take(*from, position) : slot();
+  }
   /// Takes the next value, waiting at most until `when`; empty when closed and drained, or when the time came.
   template <class Clock, class Duration>
   [[nodiscard]] std::optional<T> receive_until(const std::chrono::time_point<Clock, Duration>& when) {
@@ -160,130 +171,104 @@ template <class T> class mailbox : private detail::mailbox_ring {
     }
   };
 
-  outcome push(T& value);
-  box* take_full(std::uint64_t& position) noexcept;
-  slot take(box& from, std::uint64_t position);
-  outcome send_until(T& value, time_point deadline);
-  outcome send_with_care(T& value, time_point deadline);
-  bool try_send_now(T& value);
-  bool try_send_deadline(T& value, time_point deadline);
-  slot receive_deadline(time_point deadline);
-  slot receive_with_care(time_point deadline);
-};
-
-template <class T> mailbox<T>::~mailbox() {
-  await_visitors();
-  for (std::uint64_t position = 0; box* const left = take_full(position);) std::destroy_at(&left->value());
-  std::allocator<box>{}.deallocate(static_cast<box*>(reinterpret_cast<cell*>(cells_)), capacity_);
-}
-
-// A move that throws leaves a hollow in its place, which receivers step over.
-template <class T> [[gnu::always_inline]] inline typename mailbox<T>::outcome mailbox<T>::push(T& value) {
-  std::uint64_t position = 0;
-  cell* const c = take_cell(senders_, position);
-  if (c == nullptr) return (position & closed_bit) != 0 ? outcome::closed : outcome::not_now;
-  box& to = static_cast<box&>(*c);
-  const std::uint64_t phase = 2 * turn(position);
-  if constexpr (std::is_nothrow_move_constructible_v<T>) {
-    std::construct_at(to.place(), std::move(value));
-  } else {
-    try {
+  // A move that throws leaves a hollow in its place, which receivers step over.
+  [[gnu::always_inline]] outcome push(T& value) {
+    std::uint64_t position = 0;
+    cell* const c = take_cell(senders_, position);
+    if (c == nullptr) return (position & closed_bit) != 0 ? outcome::closed : outcome::not_now;
+    box& to = static_cast<box&>(*c);
+    const std::uint64_t phase = 2 * turn(position);
+    if constexpr (std::is_nothrow_move_constructible_v<T>) {
       std::construct_at(to.place(), std::move(value));
-    } catch (...) {
-      hand_on(to, phase, hollow);
-      throw;
-    }
-  }
-  hand_on(to, phase);
-  return outcome::sent;
-}
-
-// The next cell with a value; the caller then owns it.
-template <class T>
-[[gnu::always_inline]] inline typename mailbox<T>::box* mailbox<T>::take_full(std::uint64_t& position) noexcept {
-  for (;;) {
-    cell* const c = take_cell(receivers_, position);
-    if constexpr (!std::is_nothrow_move_constructible_v<T>) {
-      if (c != nullptr && (c->word.load(std::memory_order_relaxed) & hollow) != 0) {
-        hand_on(*c, 2 * turn(position) + 1);
-        continue;
+    } else {
+      try {
+        std::construct_at(to.place(), std::move(value));
+      } catch (...) {
+        hand_on(to, phase, hollow);
+        throw;
       }
     }
-    return static_cast<box*>(c);
+    hand_on(to, phase);
+    return outcome::sent;
   }
-}
 
-template <class T> [[gnu::always_inline]] inline typename mailbox<T>::slot mailbox<T>::take(box& from, std::uint64_t position) {
-  const emptied at_the_end{*this, from, 2 * turn(position) + 1};
-  return slot(std::in_place, std::move(from.value()));
-}
-
-template <class T> bool mailbox<T>::try_send_now(T& value) {
-  if (!detail::begin_mailbox_call() && detail::in_interruptible_code()) [[unlikely]] {
-    return detail::with_processor("mailbox::try_send", [&] { return try_send_now(value); });
+  // The next cell with a value; the caller then owns it.
+  [[gnu::always_inline]] box* take_full(std::uint64_t& position) noexcept {
+    for (;;) {
+      cell* const c = take_cell(receivers_, position);
+      if constexpr (!std::is_nothrow_move_constructible_v<T>) {
+        if (c != nullptr && (c->word.load(std::memory_order_relaxed) & hollow) != 0) {
+          hand_on(*c, 2 * turn(position) + 1);
+          continue;
+        }
+      }
+      return static_cast<box*>(c);
+    }
   }
-  const outcome how = push(value);
-  if (how == outcome::closed) [[unlikely]]
-    detail::throw_channel_closed();
-  return how == outcome::sent;
-}
 
-template <class T> typename mailbox<T>::outcome mailbox<T>::send_until(T& value, time_point deadline) {
-  if (!detail::begin_mailbox_call()) [[unlikely]]
-    return send_with_care(value, deadline);
-  const outcome how = push(value);
-  return how == outcome::not_now ? send_with_care(value, deadline) : how;
-}
-
-// Whatever is not a plain push, left by a jump as in a channel (docs/decisions.md, 34).
-template <class T> [[gnu::noinline]] typename mailbox<T>::outcome mailbox<T>::send_with_care(T& value, time_point deadline) {
-  if (detail::in_interruptible_code()) {
-    return detail::with_processor("mailbox::send", [&] { return send_with_care(value, deadline); });
+  [[gnu::always_inline]] slot take(box& from, std::uint64_t position) {
+    const emptied at_the_end{*this, from, 2 * turn(position) + 1};
+    return slot(std::in_place, std::move(from.value()));
   }
-  errand mine(*this, senders_);
-  detail::wake_reason why = detail::wake_reason::granted;
-  for (bool again = false;; again = true) {
+
+  bool try_send_now(T& value) {
+    if (!detail::begin_mailbox_call() && detail::in_interruptible_code()) [[unlikely]] {
+      return detail::with_processor("mailbox::try_send", [&] { return try_send_now(value); });
+    }
     const outcome how = push(value);
-    if (how != outcome::not_now || why == detail::wake_reason::timed_out) return how;
-    why = wait(senders_, deadline, again, mine);
+    if (how == outcome::closed) [[unlikely]]
+      detail::throw_channel_closed();
+    return how == outcome::sent;
   }
-}
 
-template <class T> bool mailbox<T>::try_send_deadline(T& value, time_point deadline) {
-  const outcome how = send_until(value, deadline);
-  if (how == outcome::closed) detail::throw_channel_closed();
-  return how == outcome::sent;
-}
-
-template <class T> std::optional<T> mailbox<T>::try_receive() {
-  if (!detail::begin_mailbox_call() && detail::in_interruptible_code()) [[unlikely]] {
-    return detail::with_processor("mailbox::try_receive", [this] { return try_receive(); });
+  outcome send_until(T& value, time_point deadline) {
+    if (!detail::begin_mailbox_call()) [[unlikely]]
+      return send_with_care(value, deadline);
+    const outcome how = push(value);
+    return how == outcome::not_now ? send_with_care(value, deadline) : how;
   }
-  std::uint64_t position = 0;
-  box* const from = take_full(position);
-  return from != nullptr ? take(*from, position) : slot();
-}
 
-template <class T> std::optional<T> mailbox<T>::receive_deadline(time_point deadline) {
-  if (!detail::begin_mailbox_call()) [[unlikely]]
-    return receive_with_care(deadline);
-  std::uint64_t position = 0;
-  box* const from = take_full(position);
-  return from != nullptr ? take(*from, position) : receive_with_care(deadline);
-}
-
-template <class T> [[gnu::noinline]] std::optional<T> mailbox<T>::receive_with_care(time_point deadline) {
-  if (detail::in_interruptible_code()) {
-    return detail::with_processor("mailbox::receive", [&] { return receive_with_care(deadline); });
+  // Whatever is not a plain push, left by a jump as in a channel (docs/decisions.md, 34).
+  [[gnu::noinline]] outcome send_with_care(T& value, time_point deadline) {
+    if (detail::in_interruptible_code()) {
+      return detail::with_processor("mailbox::send", [&] { return send_with_care(value, deadline); });
+    }
+    errand mine(*this, senders_);
+    detail::wake_reason why = detail::wake_reason::granted;
+    for (bool again = false;; again = true) {
+      const outcome how = push(value);
+      if (how != outcome::not_now || why == detail::wake_reason::timed_out) return how;
+      why = wait(senders_, deadline, again, mine);
+    }
   }
-  errand mine(*this, receivers_);
-  detail::wake_reason why = detail::wake_reason::granted;
-  for (bool again = false;; again = true) {
+
+  bool try_send_deadline(T& value, time_point deadline) {
+    const outcome how = send_until(value, deadline);
+    if (how == outcome::closed) detail::throw_channel_closed();
+    return how == outcome::sent;
+  }
+
+  std::optional<T> receive_deadline(time_point deadline) {
+    if (!detail::begin_mailbox_call()) [[unlikely]]
+      return receive_with_care(deadline);
     std::uint64_t position = 0;
-    if (box* const from = take_full(position); from != nullptr) return take(*from, position);
-    if (drained() || why == detail::wake_reason::timed_out) return {};
-    why = wait(receivers_, deadline, again, mine);
+    box* const from = take_full(position);
+    return from != nullptr ? take(*from, position) : receive_with_care(deadline);
   }
-}
+
+  [[gnu::noinline]] std::optional<T> receive_with_care(time_point deadline) {
+    if (detail::in_interruptible_code()) {
+      return detail::with_processor("mailbox::receive", [&] { return receive_with_care(deadline); });
+    }
+    errand mine(*this, receivers_);
+    detail::wake_reason why = detail::wake_reason::granted;
+    for (bool again = false;; again = true) {
+      std::uint64_t position = 0;
+      if (box* const from = take_full(position); from != nullptr) return take(*from, position);
+      if (drained() || why == detail::wake_reason::timed_out) return {};
+      why = wait(receivers_, deadline, again, mine);
+    }
+  }
+};
 
 }  // namespace weft
