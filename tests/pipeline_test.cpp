@@ -44,6 +44,13 @@ int late_first(int n) {
   return n;
 }
 
+// The numbers in a text, to be read once.
+struct numbers_of {
+  std::istream* text;
+  [[nodiscard]] std::istream_iterator<int> begin() const { return std::istream_iterator<int>(*text); }
+  [[nodiscard]] static std::istream_iterator<int> end() { return {}; }
+};
+
 // Counts how often it was copied.
 struct counted {
   explicit counted(int* c) : copies(c) {}
@@ -84,8 +91,7 @@ TEST_CASE("streams begin with containers, views, inputs, channels and functions"
     CHECK(weft::from(in).to_vector() == in);
     CHECK(weft::from(std::span<const int>(in).subspan(1, 2)).to_vector() == std::vector<int>{2, 3});
     std::istringstream text("3 1 4");
-    CHECK(weft::from(std::ranges::subrange(std::istream_iterator<int>(text), std::istream_iterator<int>())).to_vector() ==
-          std::vector<int>{3, 1, 4});
+    CHECK(weft::from(numbers_of{&text}).to_vector() == std::vector<int>{3, 1, 4});
     CHECK(weft::from(std::vector<bool>{true, false}).to_vector() == std::vector<bool>{true, false});
 
     weft::channel<int> channel(4);
@@ -234,6 +240,25 @@ TEST_CASE("stages can be kept, joined and used again, and functions may be move-
     static_assert(!std::is_copy_constructible_v<decltype(add)>);
     CHECK((numbers(2) | stages::transform([by = std::make_unique<int>(3)](int n) { return n + *by; })).to_vector() ==
           std::vector<int>{4, 5});
+  });
+}
+
+TEST_CASE("a value may be expanded into a pipeline of its own, and several are read ahead") {
+  simulate([] {
+    int at_work = 0;
+    int most = 0;
+    const auto countdown = [&](int n) {
+      return weft::generate<std::unique_ptr<int>>([&, n](weft::channel<std::unique_ptr<int>>& out) {
+        most = std::max(most, ++at_work);
+        weft::this_thread::sleep_for(1ms);
+        for (int i = n; i > 0; --i) out.send(std::make_unique<int>(i));
+        --at_work;
+      });
+    };
+    std::string all;
+    for (const auto& n : numbers(4) | stages::expand(countdown, {.workers = 3})) all += std::to_string(*n);
+    CHECK(all == "1213214321");
+    CHECK(most == 3);
   });
 }
 
@@ -400,13 +425,13 @@ TEST_CASE("stages and their readers may use regions") {
   });
 }
 
-TEST_CASE("a thousand workers, and a thousand stages, are no trouble") {
+TEST_CASE("a thousand workers and three thousand stages are no trouble") {
   simulate([] {
     const std::vector<int> in = numbers(3000);
     CHECK((in | stages::transform(late_first, {.workers = 1000})).to_vector() == in);
     weft::pipeline<int> chain = weft::from(numbers(10));
-    for (int i = 0; i < 1000; ++i) chain = std::move(chain) | stages::transform([](int n) { return n + 1; });
-    CHECK(chain.to_vector().back() == 1010);
+    for (int i = 0; i < 3000; ++i) chain = std::move(chain) | stages::transform([](int n) { return n + 1; });
+    CHECK(chain.to_vector().back() == 3010);
     std::vector<weft::pipeline<int>> many;
     for (int i = 0; i < 1000; ++i) many.push_back(weft::from(numbers(3)));
     CHECK(weft::merge(std::move(many)).to_vector().size() == 3000);

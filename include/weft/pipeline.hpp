@@ -147,6 +147,7 @@ template <class T> struct inlet_of {
 
 template <class T> inline constexpr bool is_pipeline = false;
 template <class T> inline constexpr bool is_pipeline<pipeline<T>> = true;
+template <class T> inline constexpr bool holds_values<pipeline<T>> = true;
 template <class T> inline constexpr bool is_channel = false;
 template <class T> inline constexpr bool is_channel<channel<T>> = true;
 template <class T> inline constexpr bool is_initializer_list = false;
@@ -251,8 +252,8 @@ template <class F> [[nodiscard]] auto filter(F keep, const stage_options& how = 
   }};
 }
 
-/// Every element of the range that `fn(value)` returns, for every value. Where in order, lazy ranges are walked over in order,
-/// by one worker at a time.
+/// Every element of the range that `fn(value)` returns, for every value; that may be a pipeline again, say the lines of a file.
+/// Where in order, lazy ranges are walked over in order, by one worker at a time.
 template <class F> [[nodiscard]] auto expand(F fn, const stage_options& how = {}) {
   return detail::stage_adaptor{[fn = std::move(fn), how]<class T>(pipeline<T> from) mutable {
     using Made = std::remove_cvref_t<std::invoke_result_t<F&, T>>;
@@ -361,8 +362,8 @@ requires(Count > 0 && detail::is_stream<S>) [[nodiscard]] auto tee(S&& stream, c
   (std::make_index_sequence<Count>());
 }
 
-/// The next value of `from` as a case of `select`. Where that leaves `into` empty the stream has ended: `receive` then throws what
-/// a stage failed with, or is empty as well. @throws std::system_error(invalid_argument) when `from` holds nothing
+/// The next value of `from` as a case of `select`. Where that leaves `into` empty the stream has ended: `receive` then throws
+/// what a stage failed with, or is empty as well. @throws std::system_error(invalid_argument) when `from` holds nothing
 template <class T> [[nodiscard]] select_case on_receive(pipeline<T>& from, std::optional<T>& into) {
   return on_receive(detail::inlet_of<T>::out(from), into);
 }

@@ -30,7 +30,7 @@ template <class T> class channel_stage final : public stage {
 
  private:
   void close_outlet(std::size_t) noexcept override { from_.close(); }
-  void leave_inlets() noexcept override {}
+  void each_inlet(const std::function<void(inlet_base&)>&) noexcept override {}
 
   channel<T>& from_;
 };
@@ -56,14 +56,17 @@ template <class T, class Fill> class source_stage final : public one_outlet<T> {
   }
 
  private:
-  void leave_inlets() noexcept override {}
+  void each_inlet(const std::function<void(inlet_base&)>&) noexcept override {}
 
   Fill fill_;
 };
 
+/// Whether a range that is the stage's own holds its values, so that they may be moved out. A view may show those of others.
+template <class R> inline constexpr bool holds_values = !std::ranges::view<R>;
+
 /// Sends what a range holds: one that is the stage's own is emptied, of any other the values are copied.
 template <class R, class T> struct range_source {
-  static constexpr bool owned = !std::is_lvalue_reference_v<R> && !std::ranges::view<std::remove_cvref_t<R>>;
+  static constexpr bool owned = !std::is_lvalue_reference_v<R> && holds_values<std::remove_cvref_t<R>>;
   std::conditional_t<std::is_lvalue_reference_v<R>, std::remove_reference_t<R>*, std::remove_cvref_t<R>> range;
 
   void operator()(channel<T>& out) {
@@ -99,7 +102,7 @@ template <class In, class Out, class Step> class worker_stage final : public one
     std::uint64_t number;
   };
 
-  void leave_inlets() noexcept override { in_.leave(); }
+  void each_inlet(const std::function<void(inlet_base&)>& visit) noexcept override { visit(in_); }
 
   void work() {
     for (taken next = take(); next.value.has_value(); next = take()) {
@@ -185,8 +188,8 @@ template <class T> class merge_stage final : public one_outlet<T> {
   }
 
  private:
-  void leave_inlets() noexcept override {
-    for (inlet<T>& each : in_) each.leave();
+  void each_inlet(const std::function<void(inlet_base&)>& visit) noexcept override {
+    for (inlet<T>& each : in_) visit(each);
   }
 
   std::vector<inlet<T>> in_;
@@ -209,7 +212,7 @@ template <class T> class tee_stage final : public stage {
 
  private:
   void close_outlet(std::size_t i) noexcept override { out_[i].close(); }
-  void leave_inlets() noexcept override { in_.leave(); }
+  void each_inlet(const std::function<void(inlet_base&)>& visit) noexcept override { visit(in_); }
 
   void give(T value) {
     copy(std::move(value));

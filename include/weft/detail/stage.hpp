@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -17,10 +18,12 @@
 
 namespace weft::detail {
 
+class inlet_base;
+
 /// Threads that fill outlets. Whatever fails in one of them ends the stage, those before it and those behind it.
 ///
-/// Invariant: a stage that is stopped calls nobody: it has left its inlets, and no error of theirs reaches it any more. So
-/// it may be taken apart while they still run.
+/// Invariant: a stage that is stopped is told of nothing: it has left its inlets, and no error of theirs reaches it any more.
+/// So it may be taken apart while they still run. Chains may be longer than stacks are deep: what goes along one is a loop.
 class stage {
  public:
   explicit stage(std::size_t outlets) : outlets_(outlets), open_(outlets) { threads_.emplace(); }
@@ -30,20 +33,17 @@ class stage {
 
   /// The first failure of a stage that is not stopped: stops it and is what its readers get; stages among them fail, too.
   void fail(std::exception_ptr why) noexcept;
-  /// The reader of this outlet reads no more. When the last one has left, the stage is stopped.
-  void leave(std::size_t outlet) noexcept;
-  /// Who is told of a failure at once, because its threads may wait elsewhere than at the outlet.
-  void read_by(std::size_t outlet, stage& reader) noexcept { outlets_[outlet].reader = &reader; }
   /// Throws what the stage failed with, if it did.
   void check() const {
     if (failed_.load(std::memory_order_acquire)) [[unlikely]]
-      std::rethrow_exception(error_);  // pairs with fail()
+      std::rethrow_exception(error_);  // pairs with set_failed()
   }
-  /// Stops the stage and waits until its threads have ended, whatever is asked of the calling thread meanwhile.
-  void end() noexcept;
+  /// Ends the stage, then whatever only it has owned: stops it, waits until its threads have ended, whatever is asked of the
+  /// calling thread meanwhile, and destroys it.
+  static void end(stage* made) noexcept;
 
  protected:
-  /// Starts `count` threads that each call `work()`. When the last one has returned, the outlets are closed. Once.
+  /// Starts `count` threads that each call `work(i)`. When the last one has returned, the outlets are closed. Once.
   template <class F> void start(std::size_t count, const attributes& how, const F& work) {
     running_ = count;
     for (std::size_t i = 0; i < count; ++i) {
@@ -52,8 +52,25 @@ class stage {
   }
 
  private:
+  friend class inlet_base;
+  // Stages that are to be looked at, each once.
+  class list {
+   public:
+    void push(stage& s) noexcept {
+      s.next_ = first_;
+      first_ = &s;
+    }
+    stage* pop() noexcept {
+      stage* const s = first_;
+      if (s != nullptr) first_ = s->next_;
+      return s;
+    }
+
+   private:
+    stage* first_ = nullptr;
+  };
   struct exit {
-    stage* reader = nullptr;
+    stage* reader = nullptr;  // who is told of a failure at once: its threads may wait elsewhere than at the outlet
     bool left = false;
   };
 
@@ -65,10 +82,14 @@ class stage {
     }
     thread_ended();
   }
-  void stop() noexcept;
+  void set_failed(const std::exception_ptr& why) noexcept;
+  void stop_into(list& stopped) noexcept;
+  void leave(std::size_t outlet, list& stopped) noexcept;
+  static void spread(list& stopped) noexcept;
   void thread_ended() noexcept;
+
   virtual void close_outlet(std::size_t outlet) noexcept = 0;
-  virtual void leave_inlets() noexcept = 0;
+  virtual void each_inlet(const std::function<void(inlet_base&)>& visit) noexcept = 0;
 
   std::vector<exit> outlets_;
   std::size_t open_;         // outlets that nobody has left
@@ -77,44 +98,66 @@ class stage {
   std::atomic<bool> failed_{false};
   std::exception_ptr error_;
   std::optional<nursery> threads_;
+  stage* next_ = nullptr;   // in a list
+  list* doomed_ = nullptr;  // where to go, instead of being ended, when the last owner lets go
 };
 
 /// Makes a stage that ends before it is destroyed: its threads use what the derived class holds.
 template <class S, class... Args> std::shared_ptr<S> make_stage(Args&&... args) {
-  return std::shared_ptr<S>(new S(std::forward<Args>(args)...), [](S* made) {
-    made->end();
-    delete made;
-  });
+  return std::shared_ptr<S>(new S(std::forward<Args>(args)...), [](S* made) { stage::end(made); });
 }
 
 [[noreturn]] void throw_no_pipeline();
 
 /// Reads one outlet, and owns the stage together with the readers of the others.
-template <class T> class inlet {
+class inlet_base {
+ public:
+  inlet_base() = default;
+  inlet_base(std::shared_ptr<stage> from, std::size_t outlet) noexcept : from_(std::move(from)), outlet_(outlet) {}
+  inlet_base(inlet_base&&) noexcept = default;
+  inlet_base& operator=(inlet_base&&) = delete;
+
+  void read_by(stage& reader) noexcept { from_->outlets_[outlet_].reader = &reader; }
+  /// Reads no more. Does not wait.
+  void leave() noexcept;
+
+ protected:
+  ~inlet_base() = default;
+  void swap(inlet_base& other) noexcept {
+    from_.swap(other.from_);
+    std::swap(outlet_, other.outlet_);
+  }
+  // Before it is destroyed. May wait.
+  void let_go() noexcept;
+
+  std::shared_ptr<stage> from_;
+  std::size_t outlet_ = 0;
+
+ private:
+  friend class stage;
+  virtual void drop_rest() noexcept = 0;
+};
+
+template <class T> class inlet final : public inlet_base {
  public:
   inlet() = default;
   inlet(std::shared_ptr<stage> from, channel<T>& out, std::size_t outlet = 0) noexcept
-      : from_(std::move(from)), out_(&out), outlet_(outlet) {}
+      : inlet_base(std::move(from), outlet), out_(&out) {}
   inlet(inlet&&) noexcept = default;
   inlet& operator=(inlet&& other) noexcept {
     inlet before(std::move(other));
-    std::swap(from_, before.from_);
+    swap(before);
     std::swap(out_, before.out_);
-    std::swap(outlet_, before.outlet_);
     return *this;
   }
-  ~inlet() {
-    leave();
-    if (from_.use_count() > 1 && on_weft_thread()) drop_rest();
-  }
+  ~inlet() { let_go(); }
 
-  [[nodiscard]] explicit operator bool() const noexcept { return from_ != nullptr; }
+  /// @throws std::system_error(invalid_argument) when it reads nothing
   [[nodiscard]] channel<T>& out() const {
     if (from_ == nullptr) [[unlikely]]
       throw_no_pipeline();
     return *out_;
   }
-
   /// The next value by `take(channel)`, or what the stage failed with: that comes before values that are still there.
   template <class Take> std::optional<T> receive_by(Take take) {
     channel<T>& from = out();
@@ -127,24 +170,16 @@ template <class T> class inlet {
     return receive_by([](channel<T>& from) { return from.receive(); });
   }
 
-  void read_by(stage& reader) noexcept { from_->read_by(outlet_, reader); }
-  /// Reads no more. Does not wait.
-  void leave() noexcept {
-    if (from_ != nullptr && on_weft_thread()) from_->leave(outlet_);
-  }
-
  private:
   // Readers of other outlets keep the stage alive: what waits here would wait with it. Where moving throws, it does.
-  void drop_rest() noexcept {
+  void drop_rest() noexcept override {
     try {
       while (out_->try_receive().has_value()) continue;
     } catch (...) {
     }
   }
 
-  std::shared_ptr<stage> from_;
   channel<T>* out_ = nullptr;
-  std::size_t outlet_ = 0;
 };
 
 }  // namespace weft::detail
