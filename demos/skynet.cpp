@@ -118,7 +118,7 @@ int grow(tree& t) {
             << "They have added up the numbers from 0 to " << t.leaves - 1 << ": " << sum << ", which is "
             << (sum == right ? "right" : "WRONG") << ".\n"
             << std::fixed << std::setprecision(1) << "It took " << took.count() << " ms, " << std::setprecision(0) << each
-            << " ns a thread, on one kernel thread, and " << peak_mib() << " MiB of memory.\n"
+            << " ns a thread, on one kernel thread,\nand " << peak_mib() << " MiB of memory at most.\n"
             << "sum=" << sum << " threads=" << t.started << " alive_at_once=" << t.most_alive << " peak_mib=" << peak_mib()
             << '\n';
   return sum == right ? 0 : 1;

@@ -3,6 +3,7 @@
 
     chat_server_test.py DEMOS      the folder with the built demos
 """
+import contextlib
 import os
 import re
 import resource
@@ -283,16 +284,16 @@ class Enemies(ChatServer):
 
     def test_a_flood_leaves_others_their_turn(self):
         self.start()
-        enemy, anna, bert = Client(self.port), self.join("anna"), self.join("bert")
-        self.addCleanup(enemy.close)
-        enemy.say("/join elsewhere")
-        enemy.socket.setblocking(False)
+        anna, bert = self.join("anna"), self.join("bert")
+        enemies = [(Client(self.port), b"/who\n" * 5000), (Client(self.port), b"x" * 25_000)]
+        for enemy, _ in enemies:
+            self.addCleanup(enemy.close)
+            enemy.say("/join elsewhere")
+            enemy.socket.setblocking(False)
         for number in range(200):
-            for _ in range(20):
-                try:
-                    enemy.socket.send(b"/who\n" * 5000)
-                except BlockingIOError:
-                    break
+            for enemy, flood in enemies * 20:
+                with contextlib.suppress(BlockingIOError):
+                    enemy.socket.send(flood)
             anna.say(f"word {number}")
             self.assertEqual(bert.until("<anna>")[-1], f"<anna> word {number}")
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/simulated_source.hpp"
+#include "weft/blocking.hpp"
 #include "weft/nursery.hpp"
 #include "weft/pipeline.hpp"
 #include "weft/runtime.hpp"
@@ -274,6 +275,42 @@ TEST_CASE("a run ends although a detached thread still reads a pipeline without 
     let_others_run();
   });
   CHECK(seen > 0);
+}
+
+TEST_CASE("a pipeline may be destroyed in a region, and after its run") {
+  weft::run([] {
+    auto stream = std::make_unique<weft::pipeline<int>>(endless() | stages::buffer(3));
+    weft::blocking([&] { stream.reset(); });
+    CHECK(threads_alive() == 1);
+  });
+  std::optional<weft::pipeline<int>> late;
+  weft::run([&] {
+    late = endless() | stages::transform([](int n) { return n; }, {.workers = 3});
+    const std::optional<int> first = late->receive();
+    CHECK(first == 1);
+  });
+  CHECK(failure_of([&] { static_cast<void>(late->receive()); }) != "none");
+  late.reset();
+}
+
+TEST_CASE("stages whose threads have time slices end as any others") {
+  weft::options how;
+  how.time_slice = 100us;
+  weft::run(how, [] {
+    const weft::stage_options sliced{.workers = 3, .threads = {.time_slice = true}};
+    const auto compute = [](int n) {
+      volatile int sum = 0;
+      for (int i = 0; i < 2000; ++i) sum = sum + i;
+      return n;
+    };
+    for (int i = 0; i < 20; ++i) {
+      auto stream = numbers(200) | stages::transform(compute, sliced) | stages::filter([](int) { return true; }, sliced);
+      CHECK(stream.to_vector() == numbers(200));
+      auto left = weft::tee(endless() | stages::transform(compute, sliced), 3, sliced);
+      CHECK(left[1].receive() == 1);
+    }
+    CHECK(threads_alive() == 1);
+  });
 }
 
 TEST_CASE("what makes no sense is a sentence") {

@@ -100,8 +100,8 @@ void accept_all(weft::net::tcp_listener& listener, weft::nursery& sessions, chat
       weft::net::tcp_stream peer = listener.accept(refused);
       if (refused == std::errc::bad_file_descriptor) return;
       if (!refused) start_stay(sessions, room, std::move(peer), how);
-    } catch (const std::system_error& error) {  // no stack for its thread
-      refused = error.code();
+    } catch (const std::exception&) {  // no stack for its thread, or no memory
+      refused = std::make_error_code(std::errc::not_enough_memory);
     }
     if (refused && !said) std::cerr << "chat_server: cannot take another client for now: " << refused.message() << '\n';
     said = static_cast<bool>(refused);

@@ -39,8 +39,9 @@ bool write_all(member& me, weft::net::tcp_stream& peer, std::chrono::seconds pat
 
 void read_all(chat& room, member& me, weft::net::tcp_stream& peer, std::size_t longest_line) {
   line_splitter lines(longest_line);
+  // A client that sends faster than others read must not have the processor for itself: one line, one turn.
   const auto hear = [&](std::string_view line) {
-    weft::this_thread::yield();  // a client that sends faster than others read must not have the processor for itself
+    weft::this_thread::yield();
     return !me.listening.cancel_requested() && room.hear(me, line);
   };
   const auto too_long = [&] {
@@ -51,6 +52,7 @@ void read_all(chat& room, member& me, weft::net::tcp_stream& peer, std::size_t l
   std::error_code gone;
   while (const std::size_t n = peer.read(piece, gone)) {
     if (!lines.take(std::string_view(piece.data(), n), hear, too_long)) return;
+    weft::this_thread::yield();  // one who never ends a line, too
   }
   if (!gone) lines.finish(hear, too_long);
 }
