@@ -51,12 +51,15 @@ template <class T> struct inlet_of;
 
 /// How a stage works: `stages::transform(fetch, {.workers = 8, .ordered = false})`.
 struct stage_options {
-  std::size_t workers =
-      1;                ///< threads that call the function, each for a value of its own. Sources, `merge` and `tee` have theirs
-  bool ordered = true;  ///< results leave in the order in which their values came, and a slow one holds up at most
-                        ///< `workers - 1` later ones. False: as they are made
-  std::size_t buffer = 0;   ///< results that may wait for the next stage
-  attributes threads = {};  ///< of the stage's threads; without a name they have the stage's: "transform", "merge", …
+  /// Threads that call the function, each for a value of its own. Sources, `merge` and `tee` have as many as they need.
+  std::size_t workers = 1;
+  /// Results leave in the order in which their values came; a slow one holds up at most `workers - 1` later ones. False: they
+  /// leave as they are made.
+  bool ordered = true;
+  /// Results that may wait for the next stage.
+  std::size_t buffer = 0;
+  /// Of the stage's threads. Without a name they have the stage's: "transform", "merge", … A name must live until they start.
+  attributes threads = {};
 };
 
 /// The reading end of a stream, and the owner of the threads that fill it. An input range and a view (so the standard library's
@@ -161,6 +164,7 @@ concept plain_range = std::ranges::input_range<R> && !is_pipeline<std::remove_cv
 template <class S>
 concept is_stream = (is_pipeline<std::remove_cvref_t<S>> && !std::is_lvalue_reference_v<S>) ||
                     (is_channel<std::remove_cvref_t<S>> && std::is_lvalue_reference_v<S>);
+/// The channel that it is, or that it points to.
 template <class T> channel<T>& channel_of(channel<T>& one) { return one; }
 template <class P> auto channel_of(const P& pointer) -> decltype(channel_of(*pointer)) { return channel_of(*pointer); }
 template <class R>
@@ -171,6 +175,7 @@ concept names_channel = requires(R one) {
 void check_workers(const stage_options& how);
 void check_branches(std::size_t count);
 
+/// What the stage's threads are made of.
 [[nodiscard]] inline attributes named(const stage_options& how, const char* name) {
   attributes made = how.threads;
   if (made.name.empty()) made.name = name;
@@ -184,6 +189,7 @@ template <class T, class S> pipeline<T> begin_stage(std::shared_ptr<S> made, con
   return pipeline<T>(inlet<T>(std::move(made), out));
 }
 
+/// The pipeline that ends with one stage more.
 template <class Out, class T, class Step>
 pipeline<Out> append(pipeline<T> from, Step step, const stage_options& how, const char* name, bool ordered) {
   check_workers(how);
@@ -219,6 +225,7 @@ template <detail::plain_range R> [[nodiscard]] auto from(R&& range, const stage_
 template <class T> [[nodiscard]] pipeline<T> from(channel<T>& values) {
   return pipeline<T>(detail::inlet<T>(detail::make_stage<detail::channel_stage<T>>(values), values));
 }
+/// The stream itself, for code that takes a stream of any kind.
 template <class T> [[nodiscard]] pipeline<T> from(pipeline<T>&& stream) { return std::move(stream); }
 
 /// A stream of what `fill(out)` sends to the channel it is given; it ends when that returns.
@@ -291,9 +298,11 @@ template <class T, class Make> auto operator|(pipeline<T>& from, stage_adaptor<M
 template <class T, class Make> auto operator|(channel<T>& values, stage_adaptor<Make> next) {
   return next.make(weft::from(values));
 }
+/// Any range is a stream, too.
 template <plain_range R, class Make> auto operator|(R&& range, stage_adaptor<Make> next) {
   return next.make(weft::from(std::forward<R>(range)));
 }
+/// Two of them are one.
 template <class First, class Second> auto operator|(stage_adaptor<First> first, stage_adaptor<Second> second) {
   return stage_adaptor{[first = std::move(first), second = std::move(second)]<class T>(pipeline<T> from) mutable {
     return std::move(second).make(std::move(first).make(std::move(from)));
@@ -350,6 +359,7 @@ template <class T>
   made->begin(detail::named(how, "tee"));
   return branches;
 }
+/// The same for a channel.
 template <class T>
 [[nodiscard]] std::vector<pipeline<T>> tee(channel<T>& values, std::size_t count, const stage_options& how = {}) {
   return tee(from(values), count, how);
