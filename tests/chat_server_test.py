@@ -321,7 +321,8 @@ class Enemies(ChatServer):
         clients = [Client(self.port) for _ in range(40)]
         for client in clients:
             self.addCleanup(client.close)
-        self.assertEqual(self.server.stderr.readline(), "chat_server: cannot take another client for now: Too many open files\n")
+        # Not the whole line: UBSan needs a descriptor to look at a type, and complains on the same one where there is none.
+        self.assertIn("chat_server: cannot take another client for now: Too many open files", self.server.stderr.readline())
         for client in clients:
             self.assertIn("Welcome", client.line())
             client.close()

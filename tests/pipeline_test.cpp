@@ -365,6 +365,27 @@ TEST_CASE("a branch that is destroyed while the tee waits for it is left out, an
   });
 }
 
+TEST_CASE("what a stage had not read of its branch is gone with the stage, although the tee goes on") {
+  simulate([] {
+    const auto shared = std::make_shared<int>(1);
+    auto branches = weft::tee<2>(weft::generate<std::shared_ptr<int>>([&](weft::channel<std::shared_ptr<int>>& out) {
+                                   for (int i = 0; i < 4; ++i) out.send(shared);
+                                   weft::this_thread::sleep_for(1h);
+                                 }),
+                                 {.buffer = 10});
+    {
+      auto slow = std::move(branches[1]) | stages::transform([](std::shared_ptr<int> p) {
+                    weft::this_thread::sleep_for(1h);
+                    return p;
+                  });
+      for (int i = 0; i < 4; ++i) CHECK(branches[0].receive().has_value());
+      let_others_run();
+      CHECK(shared.use_count() == 1 + 4);
+    }
+    CHECK(shared.use_count() == 1);
+  });
+}
+
 TEST_CASE("a pipeline is a case of select, among others") {
   simulate([] {
     weft::channel<int> quiet;
