@@ -348,6 +348,31 @@ TEST_CASE("where threads run out nothing is left of a pipeline that could not be
   });
 }
 
+TEST_CASE("a branch whose stage could not be made is left, and the others go on") {
+  simulated_source source(0);
+  weft::options how;
+  how.source = &source;
+  how.max_threads = 3;  // main, the source and the tee
+  weft::run(how, [] {
+    auto branches = weft::tee<2>(weft::from(numbers(30)));
+    const auto pass = stages::transform([](int n) { return n; }, {.workers = 9});
+    CHECK_THROWS_AS([&] { auto too_much = std::move(branches[1]) | pass; }(), std::system_error);
+    CHECK(branches[0].to_vector() == numbers(30));
+  });
+}
+
+TEST_CASE("a tee that fails tells nothing to the stage of a branch that is gone") {
+  simulate([] {
+    weft::channel<int> in;
+    auto branches = weft::tee<2>(in | stages::transform(fail_at_three), {.buffer = 5});
+    { auto gone = std::move(branches[1]) | stages::transform(wait_for_ever); }
+    in.send(1);
+    in.send(3);
+    const std::string thrown = failure_of([&] { static_cast<void>(branches[0].to_vector()); });
+    CHECK(thrown == "three");
+  });
+}
+
 TEST_CASE("a copy that throws fails the tee, for all branches") {
   struct fragile {
     explicit fragile(int v) : value(v) {}
