@@ -130,6 +130,24 @@ TEST_CASE("an exception ends a stage further on that waits elsewhere than for va
   });
 }
 
+TEST_CASE("an exception before a tee ends what comes behind every branch of it") {
+  simulate([] {
+    weft::channel<int> in;
+    auto branches = weft::tee<3>(in | stages::transform(fail_at_three), {.buffer = 5});
+    std::vector<weft::pipeline<int>> behind;
+    for (auto& each : branches) behind.push_back(std::move(each) | stages::transform(wait_for_ever));
+    in.send(1);
+    let_others_run();
+    in.send(3);
+    let_others_run();
+    CHECK(threads_alive() == 1);
+    for (auto& each : behind) {
+      const std::string thrown = failure_of([&] { static_cast<void>(each.receive()); });
+      CHECK(thrown == "three");
+    }
+  });
+}
+
 TEST_CASE("the first exception is the one that is told") {
   simulate([] {
     const auto fail_late = [](int n) -> int {
