@@ -148,6 +148,23 @@ TEST_CASE("an exception before a tee ends what comes behind every branch of it")
   });
 }
 
+TEST_CASE("an exception before a merge ends what is behind it, although the merge waits for room") {
+  simulate([] {
+    weft::channel<int> in;
+    weft::channel<int> other;
+    auto merged = weft::merge(in | stages::transform(fail_at_three), other) | stages::transform(wait_for_ever);
+    in.send(1);
+    in.send(2);
+    let_others_run();  // the stage behind has the one, the merge the other
+    in.send(3);
+    let_others_run();
+    CHECK(threads_alive() == 1);
+    CHECK(other.closed());
+    const std::string thrown = failure_of([&] { static_cast<void>(merged.receive()); });
+    CHECK(thrown == "three");
+  });
+}
+
 TEST_CASE("the first exception is the one that is told") {
   simulate([] {
     const auto fail_late = [](int n) -> int {
