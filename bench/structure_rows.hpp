@@ -46,7 +46,7 @@ template <class Library> double nursery() {
   return ns_per_operation([](long count) {
     std::vector<long> times_run(threads);
     for (long begun = 0; begun < count; begun += threads) {
-      typename crowd_of<Library>::type crowd(threads);
+      typename crowd_of<Library>::type crowd(times_run.size());
       for (long& times : times_run) crowd.spawn([&times] { ++times; });
       crowd.join();
     }

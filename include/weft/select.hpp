@@ -49,7 +49,7 @@ struct select_result;
 struct case_kind {
   const char* what;
   void (*prepare)(select_case&);               // before anything is looked at; null: nothing to do
-  bool (*ready)(const select_case&) noexcept;  // whether carry_out would not wait; null: never, and it is not called
+  bool (*ready)(const select_case&) noexcept;  // whether carry_out would not wait; null: of times and otherwise()
   void (*carry_out)(select_case&);
   wait_queue* (*line)(select_case&) noexcept;  // where to wait for it
   void (*settle)(select_case&);                // after it was granted to a waiter; null: nothing to do
