@@ -286,7 +286,7 @@ struct race {
 
 TEST_CASE(
     "a race of kernel threads and another scheduler with channels, times and cancellations: one case wins, nothing is lost") {
-  for (const std::uint64_t seed : {1, 2, 3}) {
+  for (const std::uint64_t seed : {1U, 2U, 3U}) {
     CAPTURE(seed);
     race r(seed);
     std::vector<std::thread> kernel;

@@ -97,6 +97,7 @@ TEST_CASE("a stop requested by a kernel thread, another scheduler or a region en
     CHECK_FALSE(weft::with_stop_token(third.get_token(), [&] { pipe.reader.read(byte); }));
     region.join();
     CHECK_FALSE(weft::blocking([&] { return weft::with_stop_token(third.get_token(), sleep_long); }));
+    CHECK(weft::blocking([&] { return weft::with_stop_token(third.get_token(), weft::this_thread::cancel_requested); }) == true);
     pipe.writer.write(std::string_view("x"));
     CHECK(pipe.reader.read(byte) == 1);
   });
