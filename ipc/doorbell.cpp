@@ -28,12 +28,6 @@ bool peer_may_run_beside_us() noexcept {
   return ::sched_getaffinity(0, sizeof may_run_on, &may_run_on) == 0 && CPU_COUNT(&may_run_on) > 1;
 }
 
-void pause_a_little() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 }  // namespace
 
 io::descriptor make_bell() {
@@ -151,7 +145,7 @@ bool doorbell::look_a_while() {
         patience_ = most_patience;
         return true;
       }
-      pause_a_little();
+      weft::detail::relax_processor();
     }
     this_thread::yield();
     if (waiting_ == 0) return true;

@@ -65,16 +65,16 @@ class stop_relay {
   bool stopped_ = false;
 };
 
-void stop_watch::call::operator()() const noexcept { to->request(); }
+void stop_watch::request::operator()() const noexcept { to->request(); }
 
-stop_watch::stop_watch(const std::stop_token& token, stop_listener* first) {
+stop_watch::stop_watch(const char* call, const std::stop_token& token, stop_listener* first) {
   if (current_thread() == nullptr) {
-    with_processor("waiting for a stop request", [&] { relay_ = stop_relay::make(sched::this_scheduler(), first); });
+    with_processor(call, [&] { relay_ = stop_relay::make(sched::this_scheduler(), first); });
   } else {
     relay_ = stop_relay::make(sched::this_scheduler(), first);
   }
   const no_preemption while_locked;  // the standard library's lock spins
-  callback_.emplace(token, call{relay_.get()});
+  callback_.emplace(token, request{relay_.get()});
 }
 
 stop_watch::~stop_watch() {

@@ -340,7 +340,7 @@ std::vector<misuse> off_weft_threads() {
       {"nursery::join", not_permitted, "nursery::join", [] { nursery.join(); }},
       {"cancel_scope::run", not_permitted, "cancel_scope", [] { weft::cancel_scope().run([] {}); }},
       {"with_timeout", not_permitted, "", [] { static_cast<void>(weft::with_timeout(1s, [] {})); }},
-      {"shield", not_permitted, "cancel_scope", [] { const weft::shield here; }},
+      {"shield", not_permitted, "shield", [] { const weft::shield here; }},
       {"blocking", not_permitted, "blocking", [] { weft::blocking([] {}); }},
       {"dump_threads", not_permitted, "", [] { static_cast<void>(weft::dump_threads()); }},
   };

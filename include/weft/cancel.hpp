@@ -175,13 +175,14 @@ class cancel_scope {
 class deadline_scope : public cancel_scope {
  public:
   explicit deadline_scope(time_point deadline) noexcept : cancel_scope(deadline) {}
-  /// A time on any clock, as that goes now. @throws operation_not_permitted off a weft thread, unless the clock is weft's
+  /// A time on any clock, as that goes now.
   template <class Clock, class Duration>
   explicit deadline_scope(const std::chrono::time_point<Clock, Duration>& deadline)
       : cancel_scope(detail::deadline_on(deadline)) {}
   /// @throws operation_not_permitted off a weft thread
   template <class Rep, class Period>
-  explicit deadline_scope(const std::chrono::duration<Rep, Period>& timeout) : cancel_scope(detail::deadline_after(timeout)) {}
+  explicit deadline_scope(const std::chrono::duration<Rep, Period>& timeout)
+      : cancel_scope(detail::deadline_after(timeout, detail::now("deadline_scope"))) {}
 
   [[nodiscard]] time_point deadline() const noexcept { return ends_at(); }
 };

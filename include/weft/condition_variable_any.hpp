@@ -167,7 +167,7 @@ class condition_variable_any {
     std::optional<detail::stop_watch> watch;
     while (!token.stop_requested()) {
       if (ready()) return true;
-      if (!watch && token.stop_possible()) watch.emplace(token);
+      if (!watch && token.stop_possible()) watch.emplace("condition_variable_any::wait", token);
       if (wait(watch ? &*watch : nullptr) == cv_status::timeout) return ready();
     }
     return ready();

@@ -65,6 +65,13 @@ inline void pause_core() noexcept { __builtin_ia32_pause(); }
 inline void pause_core() noexcept {}
 #endif
 
+/// For loops that look at memory which another core is about to write.
+inline void relax_processor() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 /// A system call that leaves errno alone, for where errno may be another kernel thread's (sched/outside.cpp). @returns a negative
 /// errno when it fails.
 #if defined(__x86_64__)

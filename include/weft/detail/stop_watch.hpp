@@ -28,8 +28,9 @@ class stop_listener {
 class stop_watch {
  public:
   /// From the beginning it tells `first`, if there is one: before this returns, where the stop was requested already and the
-  /// caller has the processor. @throws std::bad_alloc; std::system_error(operation_not_permitted) off a weft thread
-  explicit stop_watch(const std::stop_token& token, stop_listener* first = nullptr);
+  /// caller has the processor. `call` names the function in the text of an error.
+  /// @throws std::bad_alloc; std::system_error(operation_not_permitted) off a weft thread
+  stop_watch(const char* call, const std::stop_token& token, stop_listener* first = nullptr);
   /// Waits for a stop request that is being made this very moment: it only leaves word, and needs nothing of our own.
   ~stop_watch();
   stop_watch(const stop_watch&) = delete;
@@ -41,12 +42,12 @@ class stop_watch {
   [[nodiscard]] bool stopped() const noexcept;
 
  private:
-  struct call {
+  struct request {
     stop_relay* to;
     void operator()() const noexcept;
   };
   std::shared_ptr<stop_relay> relay_;  // shared with the word that was left, which may arrive later than anybody cares for
-  std::optional<std::stop_callback<call>> callback_;
+  std::optional<std::stop_callback<request>> callback_;
 };
 
 }  // namespace weft::detail
