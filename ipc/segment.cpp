@@ -17,7 +17,8 @@ constexpr int fixed_size = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 [[noreturn]] void fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw std::system_error(std::make_error_code(std::errc::invalid_argument), "weft: shared memory from a peer is refused: " + why);
+  throw std::system_error(std::make_error_code(std::errc::invalid_argument),
+                          "weft: shared memory from a peer is refused: " + why);
 }
 
 std::size_t whole_pages(std::size_t bytes) {

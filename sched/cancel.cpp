@@ -146,7 +146,8 @@ void cancel_frame::hand_out(stop_outlet& to) noexcept {
   with_scheduler("cancel_scope::stop_token", [&](sched::scheduler& s) { s.hand_out(*this, to); });
 }
 
-stop_of_frame::stop_of_frame(cancel_frame& frame, const std::stop_token& token) : frame_(frame), watch_("cancel_scope::run", token, this) {
+stop_of_frame::stop_of_frame(cancel_frame& frame, const std::stop_token& token)
+    : frame_(frame), watch_("cancel_scope::run", token, this) {
   if (token.stop_requested()) frame_.cancel();  // in a region word comes later than that
 }
 

@@ -31,7 +31,8 @@ template <class Lock> bool shares(Lock& lock) {
   return free;
 }
 
-/// Waits for a lock in a region of blocking() while the caller holds it; `let_go` releases it. @returns whether it came, no earlier.
+/// Waits for a lock in a region of blocking() while the caller holds it; `let_go` releases it. @returns whether it came, no
+/// earlier.
 inline bool comes_in_a_region(const std::function<void()>& take, const std::function<void()>& let_go) {
   std::atomic<bool> began = false;
   bool got = false;

@@ -68,7 +68,8 @@ class waiting_room {
 
   // ---- for a thread that waits in several rooms (sched/select.cpp) ----
 
-  /// Takes a place in the line; `seat.slot` points to a room_wake. @returns false when `over(of)`: then there is nothing to leave.
+  /// Takes a place in the line; `seat.slot` points to a room_wake. @returns false when `over(of)`: then there is nothing to
+  /// leave.
   [[nodiscard]] bool sit_down(waiter& seat, bool (*over)(void* of) noexcept, void* of, bool first = false);
   /// Leaves it. @returns false when somebody has taken it out of the line already.
   bool stand_up(waiter& seat);

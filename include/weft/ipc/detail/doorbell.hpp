@@ -1,10 +1,10 @@
 // How two processes that share memory tell each other that there is something new: by looking, and by a bell for who sleeps.
 //
-// A system call for each message would cost more than the message. So an end that waits says in shared memory that it is about to
-// sleep, and only then the other one rings, an eventfd; once for all that its threads did in one round of the ready queue, because
-// the thread that rings stands behind them in that queue. Where there is a second core, an end that waits looks a while before it
-// sleeps (B. N. Bershad et al., "Lightweight Remote Procedure Call", ACM TOCS 8(1), 1990, does without the processor's way through
-// the kernel in the same case).
+// A system call for each message would cost more than the message. So an end that waits says in shared memory that it is about
+// to sleep, and only then the other one rings, an eventfd; once for all that its threads did in one round of the ready queue,
+// because the thread that rings stands behind them in that queue. Where there is a second core, an end that waits looks a while
+// before it sleeps (B. N. Bershad et al., "Lightweight Remote Procedure Call", ACM TOCS 8(1), 1990, avoid the way through the
+// kernel in the same case).
 #pragma once
 
 #include <atomic>
@@ -31,14 +31,14 @@ struct bell_rope {
   bell_word* theirs = nullptr;  //
   io::descriptor my_bell;       // eventfds, one for each end
   io::descriptor their_bell;
-  bool guarded = true;  // the peer may be hostile: it could fill its bell's counter and make the bell block, so ringing is a region
+  bool guarded = true;  // the peer may be hostile: it could fill its bell's counter and make ringing wait, so that is a region
 };
 
 /// One end. Made and used by the threads of one scheduler.
 ///
-/// Invariant, whenever a local thread waits: the listener will look again after anything that the peer publishes, either because it
-/// has not gone to sleep, or because the peer sees `asleep` and rings. Pairs: the listener stores `asleep` and then looks; the peer
-/// publishes and then loads `asleep`; both with a full barrier in between, so that at least one of the two sees the other.
+/// Invariant, whenever a local thread waits: the listener will look again after anything that the peer publishes, either because
+/// it has not gone to sleep, or because the peer sees `asleep` and rings. Pairs: the listener stores `asleep` and then looks; the
+/// peer publishes and then loads `asleep`; both with a full barrier in between, so that at least one of the two sees the other.
 class doorbell {
  public:
   /// `look` examines the shared memory and wakes local threads; it returns whether it found anything new. It runs in a thread of
