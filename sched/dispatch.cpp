@@ -192,7 +192,7 @@ inline bool scheduler::find_stack(thread_record& t) noexcept {
   thread_record* const next = ready_.front();
   if (!plain_switch(self, next)) [[unlikely]] return yield();
   ready_.drop_front();
-  self.set_state(thread_state::ready);
+  self.state = thread_state::ready;  // from running: it is current
   ready_.put(self);
   switch_plainly(self, *next);
 }
@@ -274,7 +274,7 @@ void scheduler::yield_to_activation() {
   w.reason = detail::wake_reason::granted;
   w.shielded = mode == detail::cancellation::shielded || unwinding();
   queue.push_back(w);
-  self.set_state(thread_state::parked);
+  self.state = thread_state::parked;  // from running: it is current
   self.waits_on = &w;
   ready_.drop_front();
   switch_plainly(self, *next);
@@ -432,9 +432,20 @@ void grant(waiter& w) noexcept {
 
 }  // namespace weft::detail
 
-void weft::this_thread::yield() {
+namespace weft::this_thread {
+namespace {
+
+// Apart, because what it keeps on the stack would be made room for in every yield.
+[[gnu::noinline, gnu::cold]] void yield_in_region() {
+  detail::with_processor("this_thread::yield", [] { yield(); });
+}
+
+}  // namespace
+
+void yield() {
   detail::scheduler_face& face = detail::this_scheduler_face();
-  if (face.current == nullptr) [[unlikely]]
-    return detail::with_processor("this_thread::yield", [] { yield(); });
+  if (face.current == nullptr) [[unlikely]] return yield_in_region();
   static_cast<sched::scheduler&>(face).let_others_run();
 }
+
+}  // namespace weft::this_thread

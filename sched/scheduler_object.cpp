@@ -172,10 +172,28 @@ wake_reason scheduler_object::await(bool (*over)(void*) noexcept, const char* wh
   return how.reason;
 }
 
+namespace {
+
+// While one exists, work is on its way: between counting it and leaving it there the scheduler, which waits for what was counted,
+// must not find itself deadlocked.
+class on_the_way {
+ public:
+  explicit on_the_way(sched::inbox& to) noexcept : to_(to) { to_.add_poster(); }
+  ~on_the_way() { to_.remove_poster(); }
+  on_the_way(const on_the_way&) = delete;
+  on_the_way& operator=(const on_the_way&) = delete;
+
+ private:
+  sched::inbox& to_;
+};
+
+}  // namespace
+
 bool scheduler_object::post(std::function<void()> fn) {
   if (!fn) throw_error(std::errc::invalid_argument, "scheduler::post: the function is empty");
   if (left_behind()) return false;
   auto node = std::make_unique<sched::inbox::post>(sched::inbox::post{.fn = work{shared_from_this(), std::move(fn)}});
+  const on_the_way here(*mail_);
   std::uint64_t seen = work_.load(std::memory_order_relaxed);
   do {
     if ((seen & no_more) != 0) return false;

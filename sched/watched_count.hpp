@@ -15,10 +15,16 @@ class watched_count {
     value_.store(to, std::memory_order_relaxed);
     return *this;
   }
-  unsigned operator--() noexcept { return *this = load() - 1; }
-  unsigned operator++() noexcept { return *this = load() + 1; }
+  unsigned operator--() noexcept { return put(load() - 1); }
+  unsigned operator++() noexcept { return put(load() + 1); }
 
  private:
+  // The number itself: compilers load an atomic again rather than remember what they have stored.
+  unsigned put(unsigned to) noexcept {
+    value_.store(to, std::memory_order_relaxed);
+    return to;
+  }
+
   std::atomic<unsigned> value_;
 };
 

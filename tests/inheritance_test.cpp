@@ -218,14 +218,15 @@ TEST_CASE("recursive and timed mutexes, and the lock of a condition variable, ar
           weft::mutex inner;
           weft::condition_variable changed;
           bool there = false;
-          weft::jthread low({.priority = -10}, [&] {
+          const auto hold_both = [&] {
             const std::lock_guard guard(lock);
             const std::lock_guard again(lock);
             std::unique_lock waiting(inner);
             changed.wait(waiting, [&] { return there; });
             for (int i = 0; i < 5; ++i) weft::this_thread::yield();
             say("low");
-          });
+          };
+          weft::thread low({.priority = -10}, hold_both);
           weft::this_thread::sleep_for(1us);
           {
             const std::lock_guard guard(inner);
@@ -237,6 +238,7 @@ TEST_CASE("recursive and timed mutexes, and the lock of a condition variable, ar
             say(guard.owns_lock() ? "high" : "lost");
           });
           weft::jthread middle([&] { say("middle"); });
+          low.join();
         }) == "low high middle");
 }
 
