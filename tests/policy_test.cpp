@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "tests/policy_test.hpp"
@@ -255,6 +256,26 @@ TEST_CASE("what async starts may end, wait or fail before async returns: child_f
       parent.request_cancel();
       parent.join();
     }
+  });
+}
+
+TEST_CASE("a result given elsewhere ends an urgent thread's wait, though a post waits for its turn") {
+  weft::run({.switches_per_poll = 1, .policy = weft::policies::priority}, [] {
+    weft::promise<int> result;
+    bool done = false;
+    bool post_ran = false;
+    weft::jthread urgent({.priority = 10}, [&] {
+      result.get_future().wait();
+      done = true;
+    });
+    weft::this_thread::set_priority(5);
+    weft::this_thread::yield();
+    weft::make_poster().post([&] { post_ran = true; });
+    weft::this_thread::yield();  // the post is a thread by now, and less urgent than this one
+    std::thread([&] { result.set_value(1); }).join();
+    for (int i = 0; i < 100 && !done; ++i) weft::this_thread::yield();
+    CHECK(done);
+    CHECK_FALSE(post_ran);
   });
 }
 
