@@ -171,14 +171,20 @@ void future_state::launch_as(std::launch policy) {
   }
 }
 
-// With the processor from beginning to end: the thread does not run before all is written.
+// With the processor from beginning to end. The thread may run at once (policies::child_first), and even end: what it looks at is
+// written before. `thread_` is for those who have the future.
 void future_state::start() {
   if (current_thread() == nullptr) return with_processor("async", [this] { start(); });
-  thread made({.name = "async"}, [this] { carry_out(); });
   stage_.store(stage::claimed, std::memory_order_relaxed);
-  thread_ = made.native_handle();
   home_ = sched::this_scheduler().mail().get();
-  made.detach();
+  try {
+    thread made({.name = "async"}, [this] { carry_out(); });
+    thread_ = made.native_handle();
+    made.detach();
+  } catch (...) {
+    home_ = nullptr;  // there is nothing to wait for
+    throw;
+  }
 }
 
 // Only where the thread is one of the caller's own scheduler, which then does not run it meanwhile.

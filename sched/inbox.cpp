@@ -10,20 +10,20 @@ inbox::~inbox() {
 }
 
 bool inbox::push(std::unique_ptr<post> node) noexcept {
-  const bool open = link(*node);
+  const bool open = link(first_, *node);
   if (open) static_cast<void>(node.release());  // perhaps it was used and freed already
   return open;
 }
 
-bool inbox::link(post& node) noexcept {
+bool inbox::link(std::atomic<post*>& stack, post& node) noexcept {
   // seq_cst on inside_ and closed_, here and in refuse(): either we see closed_, or refuse() sees us inside and waits.
   inside_.fetch_add(1, std::memory_order_seq_cst);
   const bool open = !closed_.load(std::memory_order_seq_cst);
   if (open) {
-    post* head = first_.load(std::memory_order_relaxed);
+    post* head = stack.load(std::memory_order_relaxed);
     do {
       node.next = head;
-    } while (!first_.compare_exchange_weak(head, &node, std::memory_order_release, std::memory_order_relaxed));
+    } while (!stack.compare_exchange_weak(head, &node, std::memory_order_release, std::memory_order_relaxed));
     if (head == nullptr) source_->wake();
   }
   inside_.fetch_sub(1, std::memory_order_release);
@@ -56,7 +56,7 @@ inbox::post* inbox::in_order(post* newest_first) noexcept {
 void inbox::discard(post* list) noexcept {
   while (list != nullptr) {
     post* const next = list->next;
-    if (list->wakes == nullptr) delete list;
+    delete list;
     list = next;
   }
 }

@@ -12,10 +12,11 @@
 
 namespace weft::sched {
 
-/// A lock-free stack of what other kernel threads push: functions to run, waits to end. The scheduler takes it whole and uses it
-/// bit by bit.
+/// Two lock-free stacks of what other kernel threads push: functions to run, which the scheduler takes whole and uses bit by bit,
+/// and waits to end. They are apart because a function's turn may be long in coming, where there is a policy, and the thread whose
+/// wait is to end may be the most urgent.
 ///
-/// Invariant: a push on the empty inbox wakes the source, so whatever is in it is seen before or at the end of the next wait.
+/// Invariant: a push on an empty stack wakes the source, so whatever is in it is seen before or at the end of the next wait.
 /// Once it refuses it refuses for good, and `refuse` returns only when no poster is still inside `push`: the source may die then.
 class inbox {
  public:
@@ -37,9 +38,22 @@ class inbox {
   bool push(std::unique_ptr<post> node) noexcept;
   /// Ends the wait of `node.wakes`. The thread that waits keeps `node` alive until it has arrived, which is why the scheduler
   /// cannot have ended.
-  void push_wake(post& node) noexcept { static_cast<void>(link(node)); }
+  void push_wake(post& node) noexcept { static_cast<void>(link(wakes_, node)); }
 
-  /// True when there is something to take. One relaxed load.
+  /// True when there are waits to end. One relaxed load.
+  [[nodiscard]] bool has_wakes() const noexcept { return wakes_.load(std::memory_order_relaxed) != nullptr; }
+  /// Gives all of them to `use(post&)`, the oldest first. Only the scheduler.
+  template <class Use>
+  void take_wakes(Use use) {
+    // acquire: pairs with the release in link, so that what was brought is seen.
+    for (post* next = in_order(wakes_.exchange(nullptr, std::memory_order_acquire)); next != nullptr;) {
+      post& wake = *next;
+      next = wake.next;
+      use(wake);
+    }
+  }
+
+  /// True when there are functions to run. One relaxed load.
   [[nodiscard]] bool has_posts() const noexcept {
     return first_.load(std::memory_order_relaxed) != nullptr || backlog_ != nullptr;
   }
@@ -49,7 +63,7 @@ class inbox {
   template <class Use>
   void take(std::size_t most, Use use) {
     for (; most > 0; --most) {
-      // acquire: pairs with the release in push, so the function is seen whole.
+      // acquire: pairs with the release in link, so the function is seen whole.
       if (backlog_ == nullptr) backlog_ = in_order(first_.exchange(nullptr, std::memory_order_acquire));
       if (backlog_ == nullptr) return;
       post* const rest = backlog_->next;
@@ -70,13 +84,14 @@ class inbox {
   void remove_own_poster() noexcept { posters_.fetch_sub(1, std::memory_order_acq_rel); }
 
  private:
-  bool link(post& node) noexcept;
+  bool link(std::atomic<post*>& stack, post& node) noexcept;
   static post* in_order(post* newest_first) noexcept;
   static void discard(post* list) noexcept;
 
   upcall::source* source_;
   post* backlog_ = nullptr;  // taken, not yet used, oldest first; the scheduler's
   std::atomic<post*> first_{nullptr};
+  std::atomic<post*> wakes_{nullptr};
   std::atomic<std::size_t> posters_{0};
   std::atomic<std::size_t> inside_{0};  // kernel threads between the two ends of wake() or push()
   std::atomic<bool> closed_{false};

@@ -19,7 +19,7 @@ bool inheritance::lock(mutex& m, detail::cancellation mode, time_point deadline)
     if (m.holder_ == mutex::promised) break;
     // A try_lock came first. No promise meanwhile, so that the next unlock makes one; who lent to this thread lends to that one.
     m.holder_ &= ~mutex::promised;
-    end_loan_for(m, self);
+    if (end_loan_for(m, self)) reckon(self);
     if (policy_node* const has = lend_anew(m)) reckon(*has);
   }
   m.holder_ = mutex::word(detail::current_thread());

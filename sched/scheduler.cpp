@@ -125,7 +125,7 @@ void scheduler::run(detail::start_block* main) {
 void scheduler::loop(carrier& me) {
   for (;; ++turns_) {
     if (loop_.ending && alive_ == 0) inbox_->refuse();  // what was accepted before is still done
-    if (posts_due()) take_posts();
+    if (mail_due()) take_mail();
     if (has_returned()) [[unlikely]] take_returned();
     poll_if_due();
     if (observed_) deliver();
@@ -177,13 +177,13 @@ bool scheduler::idle() {
   }
   if (options_.idle_spin.count() > 0) {
     for (const time_point end = clock::now() + options_.idle_spin; clock::now() < end;) {
-      if (posts_due() || has_returned()) return true;
+      if (mail_due() || has_returned()) return true;
     }
   }
   time_point until = std::min(timers_.earliest(), trim_spare_stacks());
   if (stackless_.empty()) until = std::min(until, parked_memory_.trim(records_, stacks_, *source, turns_));
   if (!stackless_.empty() || inbox_->has_posts()) until = std::min(until, source->now() + retry);  // no memory for them
-  if (posts_due() || has_returned()) until = time_point{};
+  if (mail_due() || has_returned()) until = time_point{};
   record(trace::kind::idle, carrier_->record);
   rest(true);
   if (pool_ != nullptr && !doze(until)) return false;  // whoever took the processor has ended the rest
@@ -286,13 +286,20 @@ struct run_post {
 
 }  // namespace
 
+bool scheduler::mail_due() const noexcept { return inbox_->has_wakes() || posts_due(); }
+
+// Waits are ended at once, whatever holds posts up.
+void scheduler::take_mail() {
+  inbox_->take_wakes([this](inbox::post& wake) { end_wait_by(wake); });
+  if (posts_due()) take_posts();
+}
+
 // A post becomes a thread. When there is no memory for one, it stays in the inbox and is tried again.
 void scheduler::take_posts() {
   constexpr std::size_t handful = 64;
   posts_.again = {};
   try {
     inbox_->take(handful, [this](inbox::post& oldest) {
-      if (oldest.wakes != nullptr) return end_wait_by(oldest);
       thread_record& made = spawn({.name = "post"}, detail::make_start(run_post{&oldest}));
       posts_.newest = &made;
       posts_.number = made.number;

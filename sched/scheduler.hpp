@@ -229,6 +229,8 @@ class scheduler final : public detail::scheduler_face, public upcall::handler {
   void reconsider_end(thread_record& t) noexcept;
   void end_wait_of(thread_record& t) noexcept;
   void end_stretch(waiter& alarm) noexcept;
+  [[nodiscard]] bool mail_due() const noexcept;
+  void take_mail();
   [[nodiscard]] bool posts_due() const noexcept;
   void take_posts();
   void end_wait_by(inbox::post& wake) noexcept;

@@ -150,8 +150,8 @@ void selection::wait_for_results_too() {
   any_result_ = &any_result;
   bool from_elsewhere = false;
   chosen_ = sit_down(wake, from_elsewhere);
+  const open_wait open(from_elsewhere ? &s : nullptr);  // also while the post is awaited: it may not be in the inbox yet
   if (chosen_ == nullptr) {
-    const open_wait open(from_elsewhere ? &s : nullptr);
     s.wait_with_care(own_line_, whole_, never, cancellation::allowed);
   } else {  // a result has come while nobody looked
     static_cast<void>(decide(any_result));

@@ -125,6 +125,36 @@ TEST_CASE("who was chosen for a mutex and finds it taken by a try_lock comes bef
         }) == "first second");
 }
 
+TEST_CASE("who was chosen and finds the mutex taken keeps nothing of what it was lent: the lender comes before it") {
+  CHECK(told(weft::policies::priority, [](auto& say) {
+          weft::mutex lock;
+          weft::binary_semaphore go_taker(0);
+          weft::binary_semaphore go_lender(0);
+          std::unique_lock held(lock);
+          weft::jthread chosen({.priority = 5}, [&] {
+            const std::lock_guard guard(lock);
+            say("chosen");
+          });
+          weft::jthread taker({.priority = 30}, [&] {
+            go_taker.acquire();
+            const std::unique_lock guard(lock, std::try_to_lock);
+            say(guard.owns_lock() ? "taken" : "lost");
+            weft::this_thread::sleep_for(1ms);
+          });
+          weft::jthread lender({.priority = 20}, [&] {
+            go_lender.acquire();
+            go_taker.release();
+            const std::lock_guard guard(lock);
+            say("lender");
+          });
+          weft::this_thread::sleep_for(1us);
+          weft::this_thread::set_priority(31);
+          go_lender.release();
+          held.unlock();  // `chosen` is to have it; before it runs `lender` lends to it, and before that `taker` takes it
+          weft::this_thread::set_priority(0);
+        }) == "taken lender chosen");
+}
+
 TEST_CASE("a waiter whose priority changes while it waits changes its place, and what its holder inherits") {
   CHECK(told(weft::policies::priority, [](auto& say) {
           const weft::time_point then = weft::detail::now() + 1ms;

@@ -4,12 +4,16 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "tests/policy_test.hpp"
+#include "weft/blocking.hpp"
 #include "weft/condition_variable.hpp"
+#include "weft/future.hpp"
 #include "weft/mutex.hpp"
 #include "weft/policy.hpp"
 #include "weft/semaphore.hpp"
@@ -226,6 +230,53 @@ TEST_CASE("threads of every kind get on under every policy") {
     });
     CHECK(sum == 1000);
   }
+}
+
+TEST_CASE("what async starts may end, wait or fail before async returns: child_first") {
+  weft::run({.policy = weft::policies::child_first}, [] {
+    auto ended = weft::async(std::launch::async, [] { return 1; });
+    CHECK(ended.wait_for(0s) == weft::future_status::ready);
+    CHECK(ended.get() == 1);
+    weft::binary_semaphore gate(0);
+    auto waits = weft::async([&] {
+      gate.acquire();
+      return 2;
+    });
+    CHECK(waits.wait_for(0s) == weft::future_status::timeout);
+    gate.release();
+    CHECK(waits.get() == 2);
+    auto fails = weft::async([]() -> int { throw std::logic_error("mine"); });
+    CHECK_THROWS_AS(fails.get(), std::logic_error);
+    CHECK(weft::blocking([] { return weft::async([] { return 3; }); }).get() == 3);
+    SUBCASE("and its thread is asked to end with the one that started it") {
+      weft::thread parent([&] {
+        const auto never = weft::async([] { weft::binary_semaphore(0).acquire(); });
+        gate.acquire();
+      });
+      parent.request_cancel();
+      parent.join();
+    }
+  });
+}
+
+TEST_CASE("a result given elsewhere ends an urgent thread's wait, though a post waits for its turn") {
+  weft::run({.switches_per_poll = 1, .policy = weft::policies::priority}, [] {
+    weft::promise<int> result;
+    bool done = false;
+    bool post_ran = false;
+    weft::jthread urgent({.priority = 10}, [&] {
+      result.get_future().wait();
+      done = true;
+    });
+    weft::this_thread::set_priority(5);
+    weft::this_thread::yield();
+    weft::make_poster().post([&] { post_ran = true; });
+    weft::this_thread::yield();  // the post is a thread by now, and less urgent than this one
+    std::thread([&] { result.set_value(1); }).join();
+    for (int i = 0; i < 100 && !done; ++i) weft::this_thread::yield();
+    CHECK(done);
+    CHECK_FALSE(post_ran);
+  });
 }
 
 // ---- bad input ----

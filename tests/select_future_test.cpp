@@ -298,6 +298,36 @@ TEST_CASE(
   }
 }
 
+// Another case ends each select, and who gives the result is on the way to this one for as long as it wakes the others before it.
+TEST_CASE("a select that another case ends waits for whoever is on the way to it, and takes that for no deadlock") {
+  constexpr int others = 3000;
+  for (int round = 0; round < 10; ++round) {
+    weft::promise<int> from;
+    const weft::shared_future<int> result = from.get_future().share();
+    std::atomic<int> waiting{0};
+    std::thread crowd([&] {
+      weft::run([&] {
+        std::vector<weft::jthread> threads;
+        for (int i = 0; i < others; ++i) {
+          threads.emplace_back([&] {
+            ++waiting;
+            result.wait();
+          });
+        }
+      });
+    });
+    while (waiting < others) std::this_thread::yield();
+    std::thread kernel([&] { from.set_value(round); });
+    weft::run([&] {
+      while (weft::select(weft::on_ready(result), weft::on_timeout(1us)) != 0) {
+      }
+      CHECK(result.get() == round);
+    });
+    kernel.join();
+    crowd.join();
+  }
+}
+
 // Between the look at all cases and the wait there is room for a kernel thread.
 TEST_CASE("a result that comes while a long list is looked through is chosen, in every instant") {
   constexpr int rounds = 400;

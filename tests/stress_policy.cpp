@@ -9,6 +9,7 @@
 #include <set>
 #include <vector>
 
+#include "sched/policy_node.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/mutex.hpp"
 #include "weft/policy.hpp"
@@ -36,8 +37,8 @@ struct world {
   const char* broken = nullptr;
 };
 
-// Passes on to `inner`, and checks: what runs is the most urgent of those ready, and nobody waits for a mutex in vain: of those
-// who have it or are about to, one is as urgent as the waiter.
+// Passes on to `inner`, and checks: what runs is the most urgent of those ready; nobody waits for a mutex in vain: of those who
+// have it or are about to, one is as urgent as the waiter; and nobody keeps what it was lent.
 class checked : public weft::policy {
  public:
   checked(world& w, std::unique_ptr<weft::policy> inner) : world_(w), inner_(std::move(inner)) {}
@@ -62,6 +63,7 @@ class checked : public weft::policy {
       if (inner_->more_urgent(*other, *t)) world_.broken = "a more urgent thread was ready";
     }
     for (const contended& c : world_.locks) check(c);
+    for (const auto& [number, known] : world_.known) check_loans(number, static_cast<const weft::sched::policy_node&>(*known));
     world_.ready.erase(t);
     return t;
   }
@@ -84,6 +86,17 @@ class checked : public weft::policy {
       if (!served && c.holder != running()) world_.broken = "a waiter's urgency was not inherited";
       world_.inherited += served ? 1 : 0;
     }
+  }
+  // Who counts for more than it wants itself owes that to somebody who lends to it now.
+  void check_loans(std::uint32_t number, const weft::sched::policy_node& n) {
+    using weft::sched::thread_state;
+    const thread_state state = n.record().state;
+    if (n.record().number != number || state == thread_state::finished || state == thread_state::vacant) return;
+    bool owed = n.priority() == n.own_priority() && n.deadline() == n.own_deadline();
+    for (const weft::sched::policy_node* l = n.lenders; l != nullptr; l = l->next_lender) {
+      owed |= n.priority() == l->priority() && n.deadline() == l->deadline();
+    }
+    if (!owed) world_.broken = "a thread kept what it was lent";
   }
   // Null before it was first put, as with start::now.
   [[nodiscard]] const weft::ready_thread* find(std::uint32_t number) const {
