@@ -24,6 +24,7 @@ void policy_node::begin(int priority, time_point deadline) noexcept {
 void order::put(thread_record& t, policy::came how) noexcept {
   policy_node& n = policy_node::of(t);
   n.ready = true;
+  t.next = nullptr;  // as in the ready queue: parked_memory's mark goes
   ++count_;
   by_->put(n, how);
 }

@@ -22,6 +22,9 @@ class record_pool {
   /// From here on a policy_node lies behind each record (sched/policy_node.hpp). Before the first take().
   void make_room_for_nodes() noexcept;
 
+  /// Of all records: thread_record::home.
+  [[nodiscard]] std::uint16_t home() const noexcept { return home_; }
+
   /// A vacant record, the one given back last. @throws std::system_error(not_enough_memory)
   [[nodiscard]] thread_record& take() {
     if (vacant_ == nullptr) [[unlikely]] grow();

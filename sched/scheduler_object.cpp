@@ -86,7 +86,7 @@ class detail::scheduler_object : public std::enable_shared_from_this<scheduler_o
   std::atomic<stage> stage_{stage::starting};
   std::exception_ptr error_;
   std::shared_ptr<sched::inbox> mail_;  // written before the stage is running
-  std::atomic<std::int32_t> home_{-1};
+  std::int32_t home_ = -1;               // likewise
 
   // Of the scheduler's threads.
   poster kept_;
@@ -119,6 +119,7 @@ void scheduler_object::run() noexcept {
     sched::run_scheduler("weft::scheduler", how_, make_start([this] { main_thread(); }), [this](sched::scheduler& s) {
       kept_ = sched::poster_to(s.mail());
       mail_ = s.mail();
+      home_ = s.records().home();  // not by main: where there is a policy, work may run before it
       enter(stage::running);
     });
   } catch (...) {
@@ -131,7 +132,6 @@ void scheduler_object::run() noexcept {
 }
 
 void scheduler_object::main_thread() {
-  home_.store(current_thread()->home, std::memory_order_relaxed);
   for (;;) {
     std::uint64_t none = 0;
     if (finishing_ && work_.compare_exchange_strong(none, no_more, std::memory_order_acq_rel)) return;
@@ -224,7 +224,7 @@ void scheduler_object::await_end(cancellation mode) {
 bool scheduler_object::runs_caller() const noexcept {
   const scheduler_face& face = this_scheduler_face();
   const thread_record* const caller = face.current != nullptr ? face.current : face.away;
-  return caller != nullptr && caller->home == home_.load(std::memory_order_relaxed);
+  return caller != nullptr && caller->home == home_;
 }
 
 }  // namespace detail

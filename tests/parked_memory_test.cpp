@@ -14,6 +14,7 @@
 #include "tests/simulated_activations.hpp"
 #include "tests/simulated_source.hpp"
 #include "weft/blocking.hpp"
+#include "weft/policy.hpp"
 #include "weft/runtime.hpp"
 #include "weft/semaphore.hpp"
 #include "weft/thread.hpp"
@@ -69,6 +70,15 @@ struct deep_thread {
 
 void idle_for(weft::duration time) { weft::this_thread::sleep_for(time); }
 
+// Runs `body` on the simulated source twice: without a policy and under one.
+template <class Body> void simulate_both(Body body) {
+  for (const bool orders : {false, true}) {
+    CAPTURE(orders);
+    simulated_source source(0);
+    weft::run({.policy = orders ? weft::policy_maker(weft::policies::priority) : nullptr, .source = &source}, body);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("a thread that was deep and waits for long keeps what its frames are in, and no more") {
@@ -110,7 +120,7 @@ TEST_CASE("a thread that waits for the kernel gives back what it does not use as
 }
 
 TEST_CASE("a thread that runs now and then keeps its memory") {
-  simulate([] {
+  simulate_both([] {
     own_stack* stack = nullptr;
     weft::jthread busy({.start = weft::start::now}, [&](const std::stop_token& stop) {
       own_stack mine;
@@ -124,7 +134,7 @@ TEST_CASE("a thread that runs now and then keeps its memory") {
 }
 
 TEST_CASE("a thread is asked once while it waits, and again when it has run since") {
-  simulate([] {
+  simulate_both([] {
     weft::counting_semaphore<> go_on(0);
     own_stack* stack = nullptr;
     weft::thread t({.start = weft::start::now}, [&] {

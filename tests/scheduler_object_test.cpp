@@ -27,6 +27,7 @@
 #include "weft/latch.hpp"
 #include "weft/mailbox.hpp"
 #include "weft/mutex.hpp"
+#include "weft/policy.hpp"
 #include "weft/semaphore.hpp"
 #include "weft/thread.hpp"
 
@@ -233,6 +234,28 @@ TEST_CASE("one of its own threads may ask it to end, but neither join nor destro
   });
   CHECK(end.killed_by(SIGABRT));
   CHECK(end.said("a weft::scheduler was destroyed by one of its own threads"));
+}
+
+TEST_CASE("also where the policy lets the work run before anything else has") {
+  std::atomic<bool> given{false};
+  // The thread that became ready last first; and nothing runs before there is work.
+  struct newest_first : weft::policy {
+    explicit newest_first(std::atomic<bool>& until) : given(until) {}
+    void put(weft::ready_thread& t, came) noexcept override {
+      given.wait(false);
+      threads.push_front(t);
+    }
+    weft::ready_thread* take() noexcept override { return threads.pop_front(); }
+    void remove(weft::ready_thread& t) noexcept override { threads.remove(t); }
+    std::atomic<bool>& given;
+    weft::ready_list threads;
+  };
+  weft::scheduler side({.policy = [&] { return std::make_unique<newest_first>(given); }});
+  auto answer = side.submit([&] { return refusal_of([&] { side.join(); }); });
+  given = true;
+  given.notify_all();
+  CHECK(answer.get().code == std::errc::resource_deadlock_would_occur);
+  side.join();
 }
 
 TEST_CASE("an exception that leaves posted work ends the program, and names the thread") {
